@@ -1,0 +1,13 @@
+//! Tells `--version` which databases are built in.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=migrations");
+    let mut built_in = vec!["sqlite"];
+    for (variable, name) in [("CARGO_FEATURE_MYSQL", "mysql"), ("CARGO_FEATURE_POSTGRES", "postgres")] {
+        if std::env::var_os(variable).is_some() {
+            built_in.push(name);
+        }
+    }
+    println!("cargo::rustc-env=COINETL_FEATURES={}", built_in.join(", "));
+}

@@ -1,0 +1,10 @@
+DROP VIEW vol_top_10;
+DROP VIEW cap_top_10;
+DROP VIEW latest_prices;
+DROP TABLE absences;
+DROP TABLE call_slots;
+DROP TABLE leases;
+DROP TABLE dead_letters;
+DROP TABLE prices;
+DROP TABLE assets;
+DROP TABLE runs;

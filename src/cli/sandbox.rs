@@ -1,0 +1,63 @@
+//! `sandbox`: the stand-in for the vendors' APIs as a server of its own.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+
+use super::output::{Outcome, Report};
+use super::stop;
+use crate::exit::Exit;
+use crate::sandbox::{self, Fault, Options};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:8001")]
+    bind: SocketAddr,
+    /// How many coins the market has at every moment
+    #[arg(long, default_value_t = Options::default().assets, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    assets: u32,
+    /// The same seed makes the same market
+    #[arg(long, default_value_t = Options::default().seed)]
+    seed: u64,
+    /// Break a share of the answers: KIND=RATE with RATE from 0 to 1; may be given several times
+    #[arg(long = "fault", value_name = "KIND=RATE")]
+    faults: Vec<Fault>,
+    /// Answer 429 above so many calls a minute; 0 = never
+    #[arg(long, default_value_t = 0)]
+    calls_per_minute: u32,
+    /// Let the market's clock start at this moment instead of now
+    #[arg(long, value_name = "RFC3339")]
+    at: Option<DateTime<Utc>>,
+    /// How fast the market's clock runs: 1 = real time, 3600 = an hour a second, 0 = not at all
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let options = Options {
+        bind: args.bind,
+        assets: args.assets,
+        seed: args.seed,
+        faults: args.faults.clone(),
+        calls_per_minute: args.calls_per_minute,
+        at: args.at,
+        speed: args.speed,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let sandbox = sandbox::start(options).await.with_context(|| format!("the sandbox can't listen on {}", args.bind))?;
+        let addr = sandbox.addr();
+        let mut stdout = std::io::stdout().lock();
+        // Whoever started us may not read it.
+        let _ = writeln!(stdout, "coinetl sandbox: http://{addr} (COINGECKO_API_URL=http://{addr}/api/v3)");
+        let _ = stdout.flush();
+        drop(stdout);
+        stop::asked().await;
+        sandbox.stop().await;
+        anyhow::Ok(())
+    })?;
+    Ok(Outcome { exit: Exit::Ok, report: Report::new("sandbox", ""), text: String::new() })
+}

@@ -1,0 +1,29 @@
+//! The only user of diesel: everything that is kept, in whichever of the three databases.
+//!
+//! Rows and the record of how far a run got are written in one transaction, which begins by
+//! proving that the run still holds its lease (`session`).
+
+pub mod absences;
+mod any;
+pub mod assets;
+pub mod calls;
+mod conn;
+pub mod dead_letters;
+mod error;
+pub mod lease;
+pub mod migrate;
+pub mod prices;
+pub mod runs;
+pub mod session;
+pub mod shared;
+mod sql;
+mod sqlite_raw;
+mod url;
+pub mod views;
+
+pub use any::AnyConnection;
+pub use conn::{Absent, Connection, Opened, open};
+pub use error::DbError;
+pub use session::Session;
+pub use shared::Shared;
+pub use url::{Backend, DatabaseUrl, DatabaseUrlError};

@@ -1,0 +1,154 @@
+//! The table `runs`: one row for each execution of a command that writes.
+
+use diesel::sql_types::{BigInt, Timestamp};
+
+use super::conn::Connection;
+use super::error::{DbError, Doing};
+use super::sql::sql;
+use super::url::Backend;
+use crate::domain::Stamp;
+use diesel::connection::SimpleConnection;
+
+/// What a run did so far. `read = written + unchanged + rejected`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub read: i64,
+    /// New and updated together.
+    pub written: i64,
+    pub updated: i64,
+    pub unchanged: i64,
+    pub rejected: i64,
+    /// Asked for, and the source sent nothing.
+    pub absent: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Ok,
+    Partial,
+    Failed,
+}
+
+impl Status {
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Partial => "partial",
+            Status::Failed => "failed",
+        }
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+/// Adds a running row and returns its id.
+pub fn begin(conn: &mut Connection, command: &str, source: &str) -> Result<i64, DbError> {
+    let backend = conn.backend();
+    let insert = format!(
+        "INSERT INTO runs (command, source, started_at, status) VALUES (?, ?, {}, 'running')",
+        backend.now()
+    );
+    let doing = "recording the run";
+    let number = match backend {
+        // MySQL has no RETURNING.
+        Backend::Mysql => {
+            sql(insert).bind(command).bind(source).execute(conn, doing)?;
+            sql("SELECT CAST(LAST_INSERT_ID() AS SIGNED) AS n").first::<Number>(conn, doing)?
+        }
+        Backend::Sqlite | Backend::Postgres => {
+            sql(insert + " RETURNING id AS n").bind(command).bind(source).first::<Number>(conn, doing)?
+        }
+    };
+    number.map(|row| row.n).ok_or(DbError::Query { doing, why: "no id came back".to_owned() })
+}
+
+/// When a run began, by the database's clock.
+pub fn started_at(conn: &mut Connection, run_id: i64) -> Result<Stamp, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Started {
+        #[diesel(sql_type = Timestamp)]
+        started_at: chrono::NaiveDateTime,
+    }
+    let doing = "reading the run's time";
+    let row = sql("SELECT started_at FROM runs WHERE id = ?").bind(run_id).first::<Started>(conn, doing)?;
+    let started_at = row.and_then(|row| Stamp::from_datetime(row.started_at.and_utc()).ok());
+    started_at.ok_or(DbError::Query { doing, why: "the run's row is gone".to_owned() })
+}
+
+/// Marks the runs of dead owners; only the holder of their lease may say so.
+pub fn bury_dead(conn: &mut Connection, command: &str, source: &str, except: i64) -> Result<usize, DbError> {
+    let update = format!(
+        "UPDATE runs SET status = 'failed', finished_at = {}, \
+         error = 'the process died; a later run went on' \
+         WHERE command = ? AND source = ? AND status = 'running' AND id <> ?",
+        conn.backend().now()
+    );
+    sql(update).bind(command).bind(source).bind(except).execute(conn, "marking dead runs")
+}
+
+/// Counts a call before it is sent. False when the run is no longer ours to count for.
+pub fn count_call(conn: &mut Connection, run_id: i64, credits: i64) -> Result<bool, DbError> {
+    let touched = sql("UPDATE runs SET calls = calls + 1, credits = credits + ? WHERE id = ? AND status = 'running'")
+        .bind(credits)
+        .bind(run_id)
+        .execute(conn, "counting a call")?;
+    Ok(touched == 1)
+}
+
+pub fn save_tally(conn: &mut Connection, run_id: i64, tally: &Tally) -> Result<(), DbError> {
+    sql("UPDATE runs SET rows_read = ?, rows_written = ?, rows_updated = ?, rows_unchanged = ?, \
+         rows_rejected = ?, rows_absent = ? WHERE id = ?")
+    .bind_all([tally.read, tally.written, tally.updated, tally.unchanged, tally.rejected, tally.absent, run_id])
+    .execute(conn, "saving the run's counts")
+    .map(|_| ())
+}
+
+pub fn relabel(conn: &mut Connection, run_id: i64, source: &str) -> Result<(), DbError> {
+    sql("UPDATE runs SET source = ? WHERE id = ?")
+        .bind(source)
+        .bind(run_id)
+        .execute(conn, "renaming the run's source")
+        .map(|_| ())
+}
+
+pub fn finish(conn: &mut Connection, run_id: i64, status: Status, error: Option<&str>) -> Result<(), DbError> {
+    let update = format!(
+        "UPDATE runs SET status = ?, finished_at = {}, error = ? WHERE id = ? AND status = 'running'",
+        conn.backend().now()
+    );
+    sql(update)
+        .bind(status.name())
+        .bind(error.map(str::to_owned))
+        .bind(run_id)
+        .execute(conn, "finishing the run")
+        .map(|_| ())
+}
+
+/// Calls and credits counted for a run.
+pub fn spent(conn: &mut Connection, run_id: i64) -> Result<(i64, i64), DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Spent {
+        #[diesel(sql_type = BigInt)]
+        calls: i64,
+        #[diesel(sql_type = BigInt)]
+        credits: i64,
+    }
+    let spent = sql("SELECT calls, credits FROM runs WHERE id = ?")
+        .bind(run_id)
+        .first::<Spent>(conn, "reading the run's calls")?;
+    Ok(spent.map_or((0, 0), |spent| (spent.calls, spent.credits)))
+}
+
+/// Commits that only count may be lost when the power goes, never when a process dies: that is
+/// what a connection for calls and signs of life needs, and it saves a disk flush a call.
+pub fn relax_durability(conn: &mut Connection) -> Result<(), DbError> {
+    match conn.backend() {
+        Backend::Sqlite => conn.batch_execute("PRAGMA synchronous = NORMAL").doing("preparing the connection"),
+        Backend::Postgres => conn.batch_execute("SET synchronous_commit = off").doing("preparing the connection"),
+        Backend::Mysql => Ok(()),
+    }
+}

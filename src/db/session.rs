@@ -1,0 +1,129 @@
+//! A run's writing connection: every batch is one transaction of lease, rows and the run's counts.
+
+use std::time::Duration;
+
+use super::conn::{Connection, Opened};
+use super::error::DbError;
+use super::lease::{self, Lease, transaction};
+use super::runs::{self, Status, Tally};
+use super::sqlite_raw::RawSqlite;
+
+/// A batch that met another writer is tried again this often.
+const MAX_CONFLICTS: u32 = 5;
+
+pub struct Session {
+    // Before `conn`: see `RawSqlite`.
+    raw: Option<RawSqlite>,
+    conn: Connection,
+    lease: Lease,
+    run_id: i64,
+    tally: Tally,
+}
+
+/// What a batch works with.
+pub struct Batch<'a> {
+    pub conn: &'a mut Connection,
+    pub raw: Option<&'a RawSqlite>,
+    pub run_id: i64,
+    pub tally: &'a mut Tally,
+}
+
+impl Session {
+    /// Takes the lease and begins a run.
+    pub fn begin(opened: Opened, command: &str, source: &str, wait: Duration) -> Result<Self, DbError> {
+        let Opened { raw, mut conn } = opened;
+        let lease = lease::acquire(&mut conn, command, source, wait)?;
+        let begun = transaction(&mut conn, |conn| {
+            let run_id = runs::begin(conn, command, source)?;
+            runs::bury_dead(conn, command, source, run_id)?;
+            lease.set_run(conn, run_id)?;
+            Ok(run_id)
+        });
+        match begun {
+            Ok(run_id) => Ok(Session { raw, conn, lease, run_id, tally: Tally::default() }),
+            Err(err) => {
+                // Nobody should wait 15 s for a run that never was.
+                let _ = lease.release(&mut conn);
+                Err(err)
+            }
+        }
+    }
+
+    pub fn run_id(&self) -> i64 {
+        self.run_id
+    }
+
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    pub fn source(&self) -> &str {
+        &self.lease.source
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// For reads between batches.
+    pub fn conn(&mut self) -> &mut Connection {
+        &mut self.conn
+    }
+
+    /// The source turned out to be another (a sandbox behind a configured address): its lease is
+    /// taken, ours given back, and the run renamed.
+    pub fn relabel(&mut self, source: &str, wait: Duration) -> Result<(), DbError> {
+        if source == self.lease.source {
+            return Ok(());
+        }
+        let lease = lease::acquire(&mut self.conn, &self.lease.command, source, wait)?;
+        let (run_id, old) = (self.run_id, self.lease.clone());
+        transaction(&mut self.conn, |conn| {
+            old.confirm(conn)?;
+            runs::relabel(conn, run_id, source)?;
+            runs::bury_dead(conn, &lease.command, source, run_id)?;
+            lease.set_run(conn, run_id)?;
+            old.release(conn)
+        })?;
+        self.lease = lease;
+        Ok(())
+    }
+
+    /// Writes one batch: `work`'s rows and the counts it adds, or nothing at all.
+    pub fn batch<R>(&mut self, mut work: impl FnMut(&mut Batch<'_>) -> Result<R, DbError>) -> Result<R, DbError> {
+        let mut conflicts = 0;
+        loop {
+            let mut tally = self.tally;
+            let (raw, lease, run_id) = (self.raw.as_ref(), &self.lease, self.run_id);
+            let ended = transaction(&mut self.conn, |conn| {
+                lease.confirm(conn)?;
+                let result = work(&mut Batch { conn, raw, run_id, tally: &mut tally })?;
+                runs::save_tally(conn, run_id, &tally)?;
+                Ok(result)
+            });
+            match ended {
+                Ok(result) => {
+                    self.tally = tally;
+                    return Ok(result);
+                }
+                Err(err) if err.is_conflict() && conflicts < MAX_CONFLICTS => {
+                    conflicts += 1;
+                    log::debug!("another writer was in the way ({err}), trying the batch again");
+                    std::thread::sleep(Duration::from_millis(50 << conflicts));
+                }
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    /// Ends the run and gives back the lease.
+    pub fn finish(&mut self, status: Status, error: Option<&str>) -> Result<(i64, i64), DbError> {
+        let (lease, run_id) = (&self.lease, self.run_id);
+        transaction(&mut self.conn, |conn| {
+            lease.confirm(conn)?;
+            runs::finish(conn, run_id, status, error)?;
+            lease.release(conn)?;
+            runs::spent(conn, run_id)
+        })
+    }
+}

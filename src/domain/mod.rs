@@ -1,0 +1,11 @@
+//! What a coin, a price and a point in time are. Pure: no I/O, no clock, no database, no vendor.
+
+pub mod asset;
+pub mod price;
+pub mod reject;
+pub mod stamp;
+
+pub use asset::Coin;
+pub use price::{Carried, Column, Figures, PricePoint};
+pub use reject::{Parsed, Reject};
+pub use stamp::Stamp;

@@ -1,0 +1,100 @@
+//! Every call to a vendor passes here: paced and counted in the database before it is sent.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use futures::future::{BoxFuture, FutureExt};
+
+use crate::db::calls::{self, Step, Turn};
+use crate::db::lease::{HEARTBEAT, Lease};
+use crate::db::{Connection, DbError, Shared};
+use crate::sources::http::Gate;
+
+/// A gate on a database connection of its own, so that a call never waits for a batch to be written.
+pub struct DbGate {
+    control: Shared<Connection>,
+    turn: Mutex<Turn>,
+    /// First come, first served within this process.
+    queue: tokio::sync::Mutex<()>,
+    calls: AtomicI64,
+}
+
+impl DbGate {
+    pub fn new(control: Shared<Connection>, turn: Turn) -> Self {
+        DbGate { control, turn: Mutex::new(turn), queue: tokio::sync::Mutex::new(()), calls: AtomicI64::new(0) }
+    }
+
+    /// Calls let through so far.
+    pub fn calls(&self) -> i64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn turn(&self) -> Turn {
+        self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Another lease; and without a limit if the source turned out to have none.
+    pub async fn relabel(&self, lease: Lease, unlimited: bool) -> Result<(), DbError> {
+        let api = {
+            let mut turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            turn.lease = lease;
+            let had_limit = turn.interval.is_some();
+            if unlimited {
+                turn.interval = None;
+            }
+            (unlimited && had_limit).then(|| turn.api.clone())
+        };
+        match api {
+            Some(api) => self.control.run(move |conn| calls::forget(conn, &api)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives signs of life until the lease is lost; then the next call or batch finds out.
+    pub async fn keep_alive(&self) {
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            let lease = self.turn().lease;
+            match self.control.run(move |conn| lease.confirm(conn)).await {
+                Ok(()) => {}
+                Err(err @ DbError::LeaseLost { .. }) => {
+                    log::debug!("{err}");
+                    return;
+                }
+                Err(err) => log::debug!("no sign of life could be given: {err}"),
+            }
+        }
+    }
+
+    async fn pass(&self) -> Result<(), DbError> {
+        let _first_come = self.queue.lock().await;
+        let mut seen = None;
+        loop {
+            let (turn, before) = (self.turn(), seen);
+            let start = match self.control.run(move |conn| calls::claim(conn, &turn, before)).await {
+                Ok(Step::Go(start)) => start,
+                Ok(Step::Wait { until, seen: slot }) => {
+                    seen = Some(slot);
+                    tokio::time::sleep_until(until.into()).await;
+                    continue;
+                }
+                // Another host was writing at this moment.
+                Err(DbError::Locked(why)) => {
+                    log::debug!("call slot: {why}");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    continue;
+                }
+                Err(err) => return Err(err),
+            };
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep_until(start.into()).await;
+            return Ok(());
+        }
+    }
+}
+
+impl Gate for DbGate {
+    fn admit(&self) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
+        async move { self.pass().await.map_err(Into::into) }.boxed()
+    }
+}

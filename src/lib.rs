@@ -1,0 +1,22 @@
+//! Crypto market data into your own database: complete, exact, at the smallest API bill.
+//!
+//! Data flows one way. A command picks a source and a window; the HTTP client fetches politely
+//! and hands on whole answers; a vendor's parser turns records into domain values or into
+//! rejects; the pipeline writes them batch by batch, each batch in one transaction with the
+//! run's progress; a report ends on stdout, in the table `runs` and in the exit code.
+//!
+//! ```text
+//! vendor HTTP ─ wire ─ parse ─► domain ─► pipeline ─► database
+//!                                            └─► report: stdout, runs, exit code
+//! ```
+
+pub mod domain;
+pub mod sources;
+pub mod gate;
+pub mod pipeline;
+pub mod sinks;
+pub mod db;
+pub mod sandbox;
+pub mod config;
+pub mod exit;
+pub mod cli;

@@ -1,0 +1,7 @@
+//! `coinetl`: crypto market data into your own database.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coinetl::cli::main()
+}

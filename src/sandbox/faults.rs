@@ -1,0 +1,194 @@
+//! Faults on request: what goes wrong with real sources, at a chosen rate.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use thiserror::Error;
+
+use super::answer::Answer;
+use super::market::hash::{mix, unit};
+
+/// One kind of fault and the chance that it happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// From 0 (never) to 1 (always).
+    pub rate: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// 429 with `Retry-After: 1`.
+    TooMany,
+    /// 429 that does not say how long to wait.
+    TooManyBare,
+    /// 500.
+    Internal,
+    /// 200 with a page of HTML.
+    Html,
+    /// 200 with JSON that ends too early, correctly framed.
+    Truncated,
+    /// No answer for ten minutes.
+    Slow,
+    /// The connection closes in the middle of the body.
+    Drop,
+    /// 200 with `[]`.
+    Empty,
+    /// A body of JSON records that never ends.
+    Endless,
+    /// Ranks move between two pages: some coins twice, some not at all.
+    Shift,
+    /// Some records of the page are unusable.
+    Garbage,
+}
+
+impl FaultKind {
+    const NAMES: [(FaultKind, &str); 11] = [
+        (FaultKind::TooMany, "429"),
+        (FaultKind::TooManyBare, "429-bare"),
+        (FaultKind::Internal, "500"),
+        (FaultKind::Html, "html"),
+        (FaultKind::Truncated, "truncated"),
+        (FaultKind::Slow, "slow"),
+        (FaultKind::Drop, "drop"),
+        (FaultKind::Empty, "empty"),
+        (FaultKind::Endless, "endless"),
+        (FaultKind::Shift, "shift"),
+        (FaultKind::Garbage, "garbage"),
+    ];
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = FaultKind::NAMES.iter().find(|(kind, _)| kind == self);
+        f.write_str(name.map_or("", |(_, name)| name))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.kind, self.rate)
+    }
+}
+
+/// Why a `KIND=RATE` can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FaultError {
+    #[error("`{0}` is not KIND=RATE, for example 429=0.1")]
+    Form(String),
+    #[error("unknown fault `{0}`; there are {kinds}", kinds = kinds())]
+    Kind(String),
+    #[error("`{0}` is not a rate between 0 (never) and 1 (always)")]
+    Rate(String),
+}
+
+fn kinds() -> String {
+    FaultKind::NAMES.map(|(_, name)| name).join(", ")
+}
+
+impl FromStr for Fault {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Fault, FaultError> {
+        let (name, rate) = text.split_once('=').ok_or_else(|| FaultError::Form(text.to_owned()))?;
+        let (kind, _) = FaultKind::NAMES
+            .iter()
+            .find(|(_, known)| *known == name)
+            .ok_or_else(|| FaultError::Kind(name.to_owned()))?;
+        match rate.parse() {
+            Ok(rate) if (0.0..=1.0).contains(&rate) => Ok(Fault { kind: *kind, rate }),
+            _ => Err(FaultError::Rate(rate.to_owned())),
+        }
+    }
+}
+
+/// The dice: which fault, if any, each request meets. The n-th request of a server with the same
+/// seed and faults always meets the same one.
+#[derive(Debug)]
+pub struct Dice {
+    faults: Vec<Fault>,
+    seed: u64,
+    requests: AtomicU64,
+}
+
+/// A fault that has struck, with random bits for its details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Struck {
+    pub kind: FaultKind,
+    pub bits: u64,
+}
+
+impl Dice {
+    pub fn new(faults: Vec<Fault>, seed: u64) -> Dice {
+        // Another stream of numbers than the market's.
+        let seed = mix(seed, 0xfa17, 0);
+        Dice { faults, seed, requests: AtomicU64::new(0) }
+    }
+
+    /// Rolls for one request; of several faults the first that hits strikes.
+    pub fn roll(&self) -> Option<Struck> {
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        (0u64..).zip(&self.faults).find_map(|(n, fault)| {
+            let bits = mix(self.seed, request, n);
+            (unit(bits) < fault.rate).then(|| Struck { kind: fault.kind, bits: mix(bits, 1, 0) })
+        })
+    }
+}
+
+/// The answers of faults that need nothing of the real answer.
+pub fn canned(kind: FaultKind) -> Option<Answer> {
+    const LIMIT: &str = r#"{"status":{"error_code":429,"error_message":"You've exceeded the Rate Limit. Please visit https://www.coingecko.com/en/api/pricing to subscribe to our API plans for higher rate limits."}}"#;
+    const HTML: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><title>Just a moment...</title></head>\n<body><h1>Checking your browser</h1><p>Ray ID: 0000000000000000</p></body>\n</html>\n";
+    let answer = match kind {
+        FaultKind::TooMany => Answer { retry_after: Some(1), ..Answer::error(429, LIMIT) },
+        FaultKind::TooManyBare => Answer::error(429, LIMIT),
+        FaultKind::Internal => Answer::error(500, r#"{"status":500,"error":"Internal Server Error"}"#),
+        FaultKind::Html => Answer::text(200, "text/html; charset=UTF-8", HTML),
+        FaultKind::Empty => Answer::json(b"[]".to_vec(), "public, max-age=30"),
+        _ => return None,
+    };
+    Some(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_read_and_shown() {
+        for (kind, name) in FaultKind::NAMES {
+            let fault: Fault = format!("{name}=0.25").parse().unwrap();
+            assert_eq!(fault, Fault { kind, rate: 0.25 });
+            assert_eq!(fault.to_string(), format!("{name}=0.25"));
+        }
+    }
+
+    #[test]
+    fn errors_say_what_would_be_right() {
+        let error = |text: &str| text.parse::<Fault>().unwrap_err().to_string();
+        assert!(error("429").contains("KIND=RATE"));
+        let kinds = error("503=1");
+        assert!(kinds.contains("503") && kinds.contains("429-bare, 500, html"));
+        for rate in ["1.5", "-1", "NaN", "often", ""] {
+            assert!(error(&format!("drop={rate}")).contains("between 0"));
+        }
+    }
+
+    #[test]
+    fn dice_repeat_themselves_and_keep_to_the_rate() {
+        let rolls = || {
+            let faults = vec!["500=0.2".parse().unwrap(), "drop=0.5".parse().unwrap()];
+            let dice = Dice::new(faults, 9);
+            (0..10_000).map(|_| dice.roll()).collect::<Vec<_>>()
+        };
+        let first = rolls();
+        assert_eq!(first, rolls());
+        let count = |kind| {
+            let of_kind = |roll: &&Option<Struck>| roll.is_some_and(|struck| struck.kind == kind);
+            first.iter().filter(of_kind).count()
+        };
+        assert!((1_850..2_150).contains(&count(FaultKind::Internal)));
+        assert!((3_800..4_200).contains(&count(FaultKind::Drop)));
+    }
+}

@@ -1,0 +1,299 @@
+//! A local stand-in for the vendors' HTTP APIs, over generated data.
+//!
+//! It promises the vendor's shapes and rules, a market that is a pure function of the seed and
+//! the time, and faults when asked for. Tests, demos and benchmarks talk to it, so an answer
+//! that a real client could not get from the vendor is a bug here, except that every answer
+//! carries [`HEADER`], by which nobody can take the data for real.
+//!
+//! ```text
+//! request → rules → faults → coingecko (shape) → market (figures) → wire → response
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::http::{HeaderValue, Method, Response, header};
+use axum::serve::ListenerExt;
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+mod answer;
+mod clock;
+mod coingecko;
+mod faults;
+mod json;
+mod market;
+mod rules;
+mod wire;
+
+pub use faults::{Fault, FaultError, FaultKind};
+
+use answer::Answer;
+use clock::Clock;
+use faults::{Dice, Struck};
+use market::Market;
+use rules::Rules;
+use wire::Damage;
+
+/// Marks every response; its value is `1`.
+pub const HEADER: &str = "x-coinetl-sandbox";
+
+/// The largest market there can be.
+pub const MAX_ASSETS: u32 = 1_000_000;
+
+/// How long a stalled request stalls: longer than any client waits.
+const STALL: Duration = Duration::from_secs(600);
+/// How long answers may still be sent after the order to stop.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What to serve and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Port 0 takes a free one.
+    pub bind: SocketAddr,
+    pub assets: u32,
+    pub seed: u64,
+    pub faults: Vec<Fault>,
+    /// Calls a minute for each key, or address without a key; 0 is no limit.
+    pub calls_per_minute: u32,
+    /// Where the clock begins; by default now.
+    pub at: Option<DateTime<Utc>>,
+    /// 1 is real time, 0 stands still.
+    pub speed: f64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            bind: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            assets: 17_600,
+            seed: 1,
+            faults: Vec::new(),
+            calls_per_minute: 0,
+            at: None,
+            speed: 1.0,
+        }
+    }
+}
+
+/// Why a sandbox did not start.
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    #[error("a sandbox of {0} assets is not possible: 1 to {MAX_ASSETS}")]
+    Assets(u32),
+    #[error("the sandbox's clock can't run at speed {0}: 0 (frozen) or more")]
+    Speed(f64),
+    #[error("the sandbox can't listen on {bind}: {source}; choose another address or port")]
+    Bind { bind: SocketAddr, source: std::io::Error },
+}
+
+/// A running server. Dropping it stops it too, without waiting.
+#[derive(Debug)]
+pub struct Sandbox {
+    addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+/// Binds, and serves on the current tokio runtime.
+pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
+    if !(1..=MAX_ASSETS).contains(&options.assets) {
+        return Err(SandboxError::Assets(options.assets));
+    }
+    if !(0.0..=1e9).contains(&options.speed) {
+        return Err(SandboxError::Speed(options.speed));
+    }
+    let failed = |source| SandboxError::Bind { bind: options.bind, source };
+    let listener = TcpListener::bind(options.bind).await.map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let service = Service {
+        market: Arc::new(Market::new(options.seed, options.assets)),
+        clock: Clock::new(options.at, options.speed),
+        rules: Rules::new(options.calls_per_minute),
+        dice: Dice::new(options.faults, options.seed),
+        stopped: stopped.clone(),
+    };
+    let app =
+        Router::new().fallback(serve).with_state(Arc::new(service)).into_make_service_with_connect_info::<SocketAddr>();
+    // Small answers would wait for the client's delayed acknowledgement otherwise.
+    let listener = listener.tap_io(|connection| {
+        if let Err(err) = connection.set_nodelay(true) {
+            log::debug!("sandbox: no TCP_NODELAY: {err}");
+        }
+    });
+    let server = tokio::spawn(async move {
+        let serving = axum::serve(listener, app).with_graceful_shutdown(wait_for_stop(stopped));
+        if let Err(err) = serving.await {
+            log::error!("sandbox: stopped serving: {err}");
+        }
+    });
+    Ok(Sandbox { addr, stop, server })
+}
+
+impl Sandbox {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops listening, ends stalled requests, and lets the others finish for a moment.
+    pub async fn stop(self) {
+        let Sandbox { stop, server, .. } = self;
+        stop.send_replace(true);
+        let abort = server.abort_handle();
+        if tokio::time::timeout(GRACE, server).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+/// Also returns when the [`Sandbox`] was dropped.
+async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+struct Service {
+    market: Arc<Market>,
+    clock: Clock,
+    rules: Rules,
+    dice: Dice,
+    stopped: watch::Receiver<bool>,
+}
+
+async fn serve(
+    State(service): State<Arc<Service>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let mut response = service.respond(peer, request).await;
+    response.headers_mut().insert(HEADER, HeaderValue::from_static("1"));
+    // The path alone: a query may carry a key.
+    log::debug!("sandbox: {} {path}", response.status());
+    response
+}
+
+impl Service {
+    async fn respond(self: Arc<Service>, peer: SocketAddr, request: Request) -> Response<Body> {
+        let whole = |answer| wire::response(answer, false, Damage::None);
+        let now = self.clock.now();
+        let gzip = wire::accepts_gzip(request.headers());
+        let Ok(Query(query)) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()) else {
+            return whole(Answer::error(400, r#"{"error":"invalid query"}"#));
+        };
+        let ruled = self.rules.coingecko(request.headers(), &query, peer.ip(), now);
+        if let Err(refused) = ruled {
+            return whole(refused);
+        }
+
+        let struck = self.dice.roll();
+        let kind = struck.map(|struck| struck.kind);
+        if let Some(kind) = kind {
+            log::info!("sandbox: fault {kind} on {}", request.uri().path());
+        }
+        match kind {
+            Some(FaultKind::Slow) => {
+                let stalled = tokio::time::sleep(STALL);
+                tokio::select! {
+                    () = stalled => {}
+                    () = wait_for_stop(self.stopped.clone()) => {}
+                }
+            }
+            Some(FaultKind::Endless) => {
+                let service = Arc::clone(&self);
+                let records = blocking(move || service.endless_records(now)).await;
+                return wire::endless(records, self.stopped.clone());
+            }
+            Some(kind) => {
+                if let Some(answer) = faults::canned(kind) {
+                    return whole(answer);
+                }
+            }
+            None => {}
+        }
+
+        let damage = match kind {
+            Some(FaultKind::Truncated) => Damage::Truncated,
+            Some(FaultKind::Drop) => Damage::Dropped,
+            _ => Damage::None,
+        };
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        // Building and compressing a page takes a millisecond or more; sorting a million coins
+        // takes a second.
+        blocking(move || {
+            let answer = self.answer(&method, &path, &query, now, struck);
+            wire::response(answer, gzip, damage)
+        })
+        .await
+    }
+
+    fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &[(String, String)],
+        at: i64,
+        struck: Option<Struck>,
+    ) -> Answer {
+        let readable = matches!(*method, Method::GET | Method::HEAD);
+        match path.strip_prefix(coingecko::ROOT).filter(|_| readable) {
+            Some(path) => coingecko::answer(&coingecko::Request { market: &self.market, at, path, query, struck }),
+            None => Answer::error(404, r#"{"error":"not found"}"#),
+        }
+    }
+
+    fn endless_records(&self, at: i64) -> Vec<u8> {
+        let query = [("vs_currency".to_owned(), "usd".to_owned())];
+        let path = format!("{}/coins/markets", coingecko::ROOT);
+        match self.answer(&Method::GET, &path, &query, at, None).content {
+            answer::Content::Whole(body) => body,
+            answer::Content::Pieces(pieces) => pieces.flatten().collect(),
+        }
+    }
+}
+
+/// Runs work on a thread of its own. Only a panic could lose its result.
+async fn blocking<T: Reply>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(err) => {
+            log::error!("sandbox: {err}");
+            T::failed()
+        }
+    }
+}
+
+/// What can stand for a result that was lost.
+trait Reply: Send + 'static {
+    fn failed() -> Self;
+}
+
+impl Reply for Vec<u8> {
+    fn failed() -> Vec<u8> {
+        b"[]".to_vec()
+    }
+}
+
+impl Reply for Response<Body> {
+    fn failed() -> Response<Body> {
+        let mut response = Response::new(Body::from(r#"{"status":500,"error":"Internal Server Error"}"#));
+        *response.status_mut() = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! The one HTTP client: polite (paced, counted, retried with full jitter), bounded (time, size) and
+//! distrustful (nothing of an answer is believed before all of it arrived whole).
+
+use std::error::Error as _;
+use std::io::{BufReader, Read, Seek, Write};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use log::warn;
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use retry_policies::policies::ExponentialBackoff;
+use retry_policies::{Jitter, RetryDecision, RetryPolicy};
+use secrecy::ExposeSecret;
+use tempfile::SpooledTempFile;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::error::SourceError;
+use super::records::{self, ArrayError, Records};
+use super::{Access, ErrorAnswer, Request, Source};
+
+/// `name/version (+url)`: the vendors refuse clients that do not say who they are.
+const USER_AGENT: &str = concat!("coinetl/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")");
+/// Largest answer taken, after decompression: a list of a million coins is about 80 MB.
+const MAX_BODY_BYTES: usize = 96 << 20;
+/// Answers beyond this go to an unnamed temporary file, so that memory stays flat.
+const IN_MEMORY_BYTES: usize = 4 << 20;
+const MAX_ERROR_BYTES: usize = 64 << 10;
+const MAX_RETRIES: u32 = 4;
+/// A vendor that asks for more is asked again by the next run.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+/// Backoff doubles from the base up to this many times it.
+const BACKOFF_CAP: u32 = 30;
+/// A limited call without a usable `Retry-After` waits a minute's window (at the default base).
+const LIMITED_PAUSE: u32 = 60;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Sandboxes label every answer with it.
+const SANDBOX_HEADER: &str = "x-coinetl-sandbox";
+
+/// Lets a call pass when it is its turn, after having counted it.
+pub trait Gate: Send + Sync {
+    fn admit(&self) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// One call, from the connection to the last byte.
+    pub timeout: Duration,
+    /// Upper end of the first backoff.
+    pub backoff: Duration,
+}
+
+/// A whole JSON array, checked to its end, with the number of its records.
+#[derive(Debug)]
+pub struct Answer {
+    body: SpooledTempFile,
+    pub count: usize,
+    /// The server says that the data is generated.
+    pub sandbox: bool,
+}
+
+impl Answer {
+    /// The records' bytes, one by one.
+    pub fn records(mut self) -> Result<Records<BufReader<SpooledTempFile>>, ArrayError> {
+        self.body.rewind()?;
+        Ok(Records::new(BufReader::with_capacity(64 << 10, self.body)))
+    }
+}
+
+pub struct Client {
+    http: reqwest::Client,
+    source: Arc<dyn Source>,
+    access: Access,
+    gate: Arc<dyn Gate>,
+    patience: Patience,
+    /// Set by a limited call: nobody calls before.
+    hold: Mutex<Instant>,
+}
+
+impl Client {
+    pub fn new(
+        source: Arc<dyn Source>,
+        access: Access,
+        gate: Arc<dyn Gate>,
+        patience: Patience,
+    ) -> Result<Self, SourceError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some((name, key)) = &access.key {
+            let mut value = HeaderValue::from_str(key.expose_secret())
+                .map_err(|_| SourceError::Client("the API key holds a character that no header can".to_owned()))?;
+            value.set_sensitive(true);
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT.min(patience.timeout))
+            .timeout(patience.timeout)
+            // A redirect would take the key to another host.
+            .redirect(reqwest::redirect::Policy::none());
+        if access.base_url.starts_with("http://") {
+            // Reading the system's certificates takes time and memory that plain HTTP does not need.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder.build().map_err(|err| SourceError::Client(chain(&err)))?;
+        Ok(Client { http, source, access, gate, patience, hold: Mutex::new(Instant::now()) })
+    }
+
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    /// Sends a request until it is answered or hopeless. Each try is a counted, paced call.
+    pub async fn fetch(&self, request: &Request) -> Result<Answer, SourceError> {
+        let started = SystemTime::now();
+        let policy = ExponentialBackoff::builder()
+            .retry_bounds(self.patience.backoff, self.patience.backoff * BACKOFF_CAP)
+            .jitter(Jitter::Full)
+            .build_with_max_retries(MAX_RETRIES);
+        let mut retries = 0;
+        loop {
+            self.wait_for_hold().await;
+            self.gate.admit().await.map_err(SourceError::Gate)?;
+            let err = match self.once(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(err) => err,
+            };
+            let RetryDecision::Retry { execute_after } = policy.should_retry(started, retries) else {
+                return Err(err);
+            };
+            if !err.is_transient() {
+                return Err(err);
+            }
+            let mut pause = execute_after.duration_since(SystemTime::now()).unwrap_or_default();
+            if let SourceError::Limited { retry_after, .. } = &err {
+                let asked = retry_after.filter(|wait| !wait.is_zero()).map(|wait| wait.min(MAX_RETRY_AFTER));
+                pause = asked.unwrap_or(self.patience.backoff * LIMITED_PAUSE);
+                let mut hold = self.hold.lock().await;
+                *hold = (*hold).max(Instant::now() + pause);
+            }
+            retries += 1;
+            warn!("{err}; retry {retries} of {MAX_RETRIES} in {:.1} s", pause.as_secs_f64());
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn wait_for_hold(&self) {
+        loop {
+            let until = *self.hold.lock().await;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    async fn once(&self, request: &Request) -> Result<Answer, SourceError> {
+        let endpoint = request.endpoint;
+        let url = format!("{}{}", self.access.base_url, request.target);
+        let mut response = self.http.get(url).send().await.map_err(|err| self.unreachable(err))?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        let explain = |body: &[u8]| {
+            self.source.explain(&ErrorAnswer { endpoint, status: status.as_u16(), retry_after, body })
+        };
+        if status != StatusCode::OK {
+            let mut body = Vec::new();
+            while body.len() < MAX_ERROR_BYTES {
+                match response.chunk().await {
+                    Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                    // The status alone has to do.
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            return Err(explain(&body));
+        }
+        let malformed = |why: String| SourceError::Malformed { endpoint: endpoint.to_owned(), why };
+        if let Some(kind) = response.headers().get(CONTENT_TYPE) {
+            let kind = kind.to_str().unwrap_or("unreadable").to_ascii_lowercase();
+            let essence = kind.split(';').next().unwrap_or_default().trim();
+            if essence != "application/json" && essence != "text/json" && !essence.ends_with("+json") {
+                return Err(malformed(format!("it is {essence}, not JSON")));
+            }
+        }
+        let sandbox = response.headers().contains_key(SANDBOX_HEADER);
+        let mut body = SpooledTempFile::new(IN_MEMORY_BYTES);
+        let mut size = 0;
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(err) => return Err(self.unreachable(err)),
+            };
+            size += chunk.len();
+            if size > MAX_BODY_BYTES {
+                return Err(SourceError::TooLarge { endpoint: endpoint.to_owned(), limit: MAX_BODY_BYTES });
+            }
+            body.write_all(&chunk).map_err(|err| SourceError::malformed(endpoint, err.into()))?;
+        }
+        body.rewind().map_err(|err| SourceError::malformed(endpoint, err.into()))?;
+        match records::count(BufReader::with_capacity(64 << 10, &mut body)) {
+            Ok(count) => Ok(Answer { body, count, sandbox }),
+            Err(ArrayError::NotAnArray('{')) => {
+                // Errors have been seen with HTTP 200.
+                let mut start = Vec::new();
+                let read = body.rewind().and_then(|()| body.take(MAX_ERROR_BYTES as u64).read_to_end(&mut start));
+                read.map_err(|err| SourceError::malformed(endpoint, err.into()))?;
+                Err(explain(&start))
+            }
+            Err(why) => Err(SourceError::malformed(endpoint, why)),
+        }
+    }
+
+    fn unreachable(&self, err: reqwest::Error) -> SourceError {
+        let why = if err.is_timeout() && !err.is_connect() {
+            format!("no whole answer within {}", humantime::format_duration(self.patience.timeout))
+        } else {
+            chain(&err.without_url())
+        };
+        SourceError::Unreachable { url: self.access.base_url.clone(), why }
+    }
+}
+
+/// Whole seconds; the date form is not sent by any vendor of ours.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// An error with its causes, in one line.
+fn chain(err: &reqwest::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
