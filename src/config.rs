@@ -17,7 +17,9 @@ const DEFAULT_BACKOFF: Duration = Duration::from_secs(1);
 /// A setting that cannot be used. Values are not repeated: they may be secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error(".env line {line} is broken: {why}; write NAME=value, with single quotes around values that hold spaces, # or $")]
+    #[error(
+        ".env line {line} is broken: {why}; write NAME=value, with single quotes around values that hold spaces, # or $"
+    )]
     DotEnvLine { line: usize, why: &'static str },
     #[error(".env can't be read: {0}; check its permissions, or remove it")]
     DotEnv(std::io::Error),
@@ -95,8 +97,8 @@ impl Settings {
     pub fn resolve(flags: Flags, env: &Environment) -> Result<Self, ConfigError> {
         let url = flags.database_url.or_else(|| env.get("DATABASE_URL"));
         let url = url.unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
-        let database_url =
-            DatabaseUrl::parse(&url).map_err(|err| ConfigError::Invalid { name: "DATABASE_URL", why: err.to_string() })?;
+        let database_url = DatabaseUrl::parse(&url)
+            .map_err(|err| ConfigError::Invalid { name: "DATABASE_URL", why: err.to_string() })?;
         let source = flags.source.or_else(|| env.get("COINETL_SOURCE")).unwrap_or_else(|| DEFAULT_SOURCE.to_owned());
         if source != DEFAULT_SOURCE {
             return Err(ConfigError::UnknownSource { name: source });

@@ -10,13 +10,13 @@
 //!                                            └─► report: stdout, runs, exit code
 //! ```
 
+pub mod cli;
+pub mod config;
+pub mod db;
 pub mod domain;
-pub mod sources;
+pub mod exit;
 pub mod gate;
 pub mod pipeline;
-pub mod sinks;
-pub mod db;
 pub mod sandbox;
-pub mod config;
-pub mod exit;
-pub mod cli;
+pub mod sinks;
+pub mod sources;

@@ -7,7 +7,7 @@ use crate::db::{DbError, Shared};
 use crate::sinks::Sink;
 
 /// Batches waiting between source and sink: memory is bounded by these.
-pub const QUEUE: usize = 8;
+pub const QUEUE: usize = 16;
 
 /// Copies until the source is done. What has piled up is written in one transaction, which saves
 /// a disk flush for each page when the source is faster than the disk.

@@ -14,7 +14,8 @@ use crate::pipeline;
 use crate::sinks::Sink;
 use crate::sinks::assets::{AssetBatch, AssetSink};
 use crate::sources::error::SourceError;
-use crate::sources::http::Answer;
+use crate::sources::http::Body;
+use crate::sources::records;
 use crate::sources::{Request, Source};
 
 pub const NAME: &str = "assets upsert";
@@ -59,8 +60,13 @@ fn make(session: Session) -> Result<AssetSink, DbError> {
 
 async fn upsert(job: Arc<Job<AssetSink>>, allow_shrink: bool) -> anyhow::Result<Done> {
     let request = job.source().asset_list();
-    let answer = job.fetch(&request).await?;
-    let (count, endpoint) = (answer.count, request.endpoint);
+    let endpoint = request.endpoint;
+    // The whole list is counted before a coin of it is believed; it is parsed on the way to the database.
+    let counted = |mut body: Body| {
+        let count = records::count(body.records()?)?;
+        Ok((body, count))
+    };
+    let (body, count) = job.fetch(&request, counted).await?;
     let active = job
         .sink
         .run(|sink| {
@@ -75,7 +81,7 @@ async fn upsert(job: Arc<Job<AssetSink>>, allow_shrink: bool) -> anyhow::Result<
     let (out, batches) = mpsc::channel(2);
     let parser = tokio::task::spawn_blocking({
         let source = job.source().clone();
-        move || parse(answer, &*source, &request, &out)
+        move || parse(body, &*source, &request, &out)
     });
     pipeline::copy(batches, &job.sink).await?;
     parser.await.map_err(anyhow::Error::from)??;
@@ -96,14 +102,14 @@ async fn upsert(job: Arc<Job<AssetSink>>, allow_shrink: bool) -> anyhow::Result<
 
 /// Reads the list piece by piece: a list of a million coins takes no more memory than a short one.
 fn parse(
-    answer: Answer,
+    mut body: Body,
     source: &dyn Source,
     request: &Request,
     out: &mpsc::Sender<AssetBatch>,
 ) -> Result<(), SourceError> {
     let endpoint = request.endpoint;
     let malformed = |err| SourceError::malformed(endpoint, err);
-    let mut records = answer.records().map_err(malformed)?;
+    let mut records = body.records().map_err(malformed)?;
     let mut record = Vec::new();
     let mut parsed = Parsed::default();
     loop {

@@ -20,6 +20,7 @@ use crate::pipeline;
 use crate::sinks::Sink;
 use crate::sinks::prices::{PriceBatch, PriceSink};
 use crate::sources::error::SourceError;
+use crate::sources::http::Body;
 use crate::sources::{Order, Request};
 
 pub const NAME: &str = "prices insert";
@@ -68,7 +69,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         Ok(PriceSink::new(session, run_time, limit))
     };
     let (wanted, bar) = (args.clone(), progress::bar(context));
-    let mut outcome = execute(context, NAME, make, move |job| insert(job, wanted, bar))?;
+    let for_people = context.output == super::Output::Text && !context.quiet;
+    let mut outcome = execute(context, NAME, make, move |job| insert(job, wanted, bar, for_people))?;
     let report = &outcome.report;
     if report.status != "failed" {
         let summary = format!(
@@ -99,20 +101,14 @@ struct Fetch {
     failed_in_a_row: usize,
 }
 
-async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar) -> anyhow::Result<Done> {
+async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar, for_people: bool) -> anyhow::Result<Done> {
     let mut done = Done::default();
     let mut distinct = HashSet::new();
     for vs_currency in args.vs.iter().filter(|vs| distinct.insert(*vs)) {
         let vs: Arc<str> = Arc::from(vs_currency.as_str());
         let (out, batches) = mpsc::channel(pipeline::QUEUE);
-        let mut fetch = Fetch {
-            job: job.clone(),
-            out,
-            bar: bar.clone(),
-            problems: Vec::new(),
-            cause: None,
-            failed_in_a_row: 0,
-        };
+        let mut fetch =
+            Fetch { job: job.clone(), out, bar: bar.clone(), problems: Vec::new(), cause: None, failed_in_a_row: 0 };
         let pages = async {
             let result = match &args.ids {
                 Some(ids) => fetch.some(&vs, ids).await,
@@ -137,7 +133,9 @@ async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar) -> anyho
         }
     }
     bar.finish_and_clear();
-    done.text = top_table(&job, args.vs.first().map_or("usd", String::as_str)).await;
+    if for_people {
+        done.text = top_table(&job, args.vs.first().map_or("usd", String::as_str)).await;
+    }
     Ok(done)
 }
 
@@ -152,11 +150,12 @@ impl Fetch {
         // The first page also tells under which name the coins are stored; only then can they
         // be counted.
         let full = |count: usize| count as u64 >= per_page;
-        let mut ended = match self.take(fetch_page(self.job.clone(), request(1), vs.clone()).await, "page 1", vs).await? {
-            Taken::Page(count) => !full(count),
-            Taken::Failed => false,
-            Taken::Closed => return Ok(false),
-        };
+        let mut ended =
+            match self.take(fetch_page(self.job.clone(), request(1), vs.clone()).await, "page 1", vs).await? {
+                Taken::Page(count) => !full(count),
+                Taken::Failed => false,
+                Taken::Closed => return Ok(false),
+            };
         let active = self.job.sink.run(count_active).await? as u64;
         // Nobody knows how many pages there are before the first `assets upsert`.
         let last = match (top, active) {
@@ -255,20 +254,20 @@ enum Taken {
 
 async fn fetch_page(job: Arc<Job<PriceSink>>, request: Request, vs: Arc<str>) -> anyhow::Result<PriceBatch> {
     let endpoint = request.endpoint;
-    let answer = job.fetch(&request).await?;
-    let malformed = |err| SourceError::malformed(endpoint, err);
-    let mut records = answer.records().map_err(malformed)?;
-    let (mut record, mut parsed) = (Vec::new(), Parsed::default());
-    while records.next_into(&mut record).map_err(malformed)? {
-        parsed.push(job.source().parse_price(&record, &vs));
-    }
+    let source = job.source().clone();
+    let read = |mut body: Body| {
+        let (mut records, mut record, mut parsed) = (body.records()?, Vec::new(), Parsed::default());
+        while records.next_into(&mut record)? {
+            parsed.push(source.parse_price(&record, &vs));
+        }
+        Ok(parsed)
+    };
+    let parsed = job.fetch(&request, read).await?;
     Ok(PriceBatch { vs_currency: vs, endpoint, parsed })
 }
 
 /// On a thread of its own, and ended when nobody waits for it any more.
-async fn spawn<T: Send + 'static>(
-    work: impl Future<Output = anyhow::Result<T>> + Send + 'static,
-) -> anyhow::Result<T> {
+async fn spawn<T: Send + 'static>(work: impl Future<Output = anyhow::Result<T>> + Send + 'static) -> anyhow::Result<T> {
     let mut tasks = JoinSet::new();
     tasks.spawn(work);
     match tasks.join_next().await {
@@ -284,12 +283,7 @@ fn count_active(sink: &mut PriceSink) -> Result<i64, crate::db::DbError> {
 }
 
 /// `--ids`: what the source does not know is named.
-async fn name_unknown(
-    job: &Arc<Job<PriceSink>>,
-    vs: &Arc<str>,
-    ids: &[String],
-    done: &mut Done,
-) -> anyhow::Result<()> {
+async fn name_unknown(job: &Arc<Job<PriceSink>>, vs: &Arc<str>, ids: &[String], done: &mut Done) -> anyhow::Result<()> {
     let (vs, ids) = (vs.clone(), ids.to_vec());
     let unknown = job
         .sink
@@ -406,9 +400,18 @@ async fn top_table(job: &Arc<Job<PriceSink>>, vs: &str) -> String {
 
 fn render(rows: &[TopCoin], vs: &str) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_FULL_CONDENSED);
     let in_vs = |name: &str| format!("{name} ({vs})");
-    table.set_header(["#", "coin", "name", &in_vs("price"), "24h %", &in_vs("market cap"), &in_vs("24h volume"), "as of (UTC)"]);
+    table.set_header([
+        "#",
+        "coin",
+        "name",
+        &in_vs("price"),
+        "24h %",
+        &in_vs("market cap"),
+        &in_vs("24h volume"),
+        "as of (UTC)",
+    ]);
     for row in rows {
         let number = |value: Option<f64>, decimals: usize| value.map_or("-".to_owned(), |v| grouped(v, decimals));
         table.add_row([

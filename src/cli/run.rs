@@ -18,7 +18,8 @@ use crate::sandbox;
 use crate::sinks::Sink;
 use crate::sources::coingecko::CoinGecko;
 use crate::sources::error::SourceError;
-use crate::sources::http::{Answer, Client, Patience};
+use crate::sources::http::{Body, Client, Patience};
+use crate::sources::records::ArrayError;
 use crate::sources::{Access, Request, SANDBOX_PREFIX, Source};
 
 /// A run in progress.
@@ -70,7 +71,9 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let sandbox = match context.sandbox {
-            true => Some(sandbox::start(sandbox::Options { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() }).await?),
+            true => {
+                Some(sandbox::start(sandbox::Options { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() }).await?)
+            }
             false => None,
         };
         let source: Arc<dyn Source> = Arc::new(CoinGecko);
@@ -108,7 +111,8 @@ where
             }
         };
         heartbeat.abort();
-        let mut outcome = sink.run(move |sink| conclude(sink.session(), command, run_id, result)).await;
+        let unmade = gate.prepaid();
+        let mut outcome = sink.run(move |sink| conclude(sink.session(), command, run_id, unmade, result)).await;
         outcome.report.calls = outcome.report.calls.max(gate.calls());
         outcome.report.credits = outcome.report.credits.max(gate.calls());
         outcome.report.seconds = started.elapsed().as_secs_f64();
@@ -135,7 +139,7 @@ fn api_name(access: &Access) -> String {
 }
 
 /// Ends the run in the database and puts its result into words.
-fn conclude(session: &mut Session, command: &str, run_id: i64, result: anyhow::Result<Done>) -> Outcome {
+fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: i64, result: anyhow::Result<Done>) -> Outcome {
     let tally = session.tally();
     let (mut status, mut exit, mut error, done) = match result {
         Ok(done) => judge(&tally, done),
@@ -151,7 +155,7 @@ fn conclude(session: &mut Session, command: &str, run_id: i64, result: anyhow::R
         }
     };
     let mut report = Report::new(command, session.source());
-    match session.finish(status, error.as_deref()) {
+    match session.finish(status, error.as_deref(), unmade) {
         Ok((calls, credits)) => (report.calls, report.credits) = (calls, credits),
         // The first error is the one that tells what happened.
         Err(err) if error.is_some() => log::warn!("the run could not be ended in the database: {err}"),
@@ -199,8 +203,8 @@ impl<S: Sink> Job<S> {
 
     /// Fetches an answer and makes sure that it is stored under the right name: the first one
     /// tells whether the data is generated, and all others must agree.
-    pub async fn fetch(&self, request: &Request) -> anyhow::Result<Answer> {
-        let answer = self.client.fetch(request).await?;
+    pub async fn fetch<T>(&self, request: &Request, read: impl Fn(Body) -> Result<T, ArrayError>) -> anyhow::Result<T> {
+        let answer = self.client.fetch(request, read).await?;
         let name = match answer.sandbox {
             true => format!("{SANDBOX_PREFIX}{}", self.source().name()),
             false => self.source().name().to_owned(),
@@ -221,6 +225,6 @@ impl<S: Sink> Job<S> {
             }
             *self.label.lock().unwrap_or_else(PoisonError::into_inner) = Label { name, sure: true };
         }
-        Ok(answer)
+        Ok(answer.content)
     }
 }

@@ -48,7 +48,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let sandbox = sandbox::start(options).await.with_context(|| format!("the sandbox can't listen on {}", args.bind))?;
+        let sandbox =
+            sandbox::start(options).await.with_context(|| format!("the sandbox can't listen on {}", args.bind))?;
         let addr = sandbox.addr();
         let mut stdout = std::io::stdout().lock();
         // Whoever started us may not read it.

@@ -2,14 +2,20 @@
 
 use std::collections::HashMap;
 
-use diesel::sql_types::{BigInt, Bool, Text};
+#[cfg(feature = "postgres")]
+use diesel::RunQueryDsl;
+use diesel::sql_types::{BigInt, Bool, Text, Timestamp};
 
 use super::conn::Connection;
 use super::error::DbError;
+#[cfg(feature = "postgres")]
+use super::error::Doing;
 use super::session::Batch;
 use super::sql::{places, sql};
+use super::sqlite_raw;
 use super::url::Backend;
-use crate::domain::Coin;
+use crate::domain::asset::MAX_KEY_BYTES;
+use crate::domain::{Coin, Stamp};
 
 /// Keys in one `IN (…)`, rows in one `INSERT`.
 const CHUNK: usize = 1_000;
@@ -35,17 +41,30 @@ pub fn find<'a>(
     source: &str,
     source_ids: impl IntoIterator<Item = &'a str>,
 ) -> Result<HashMap<String, Asset>, DbError> {
-    let ids: Vec<&str> = source_ids.into_iter().collect();
+    // A key that cannot be stored is not there, and PostgreSQL refuses even to look for it.
+    let ids: Vec<&str> = source_ids.into_iter().filter(|id| !id.contains('\0') && id.len() <= MAX_KEY_BYTES).collect();
     let mut found = HashMap::with_capacity(ids.len());
     for chunk in ids.chunks(CHUNK) {
-        let read = format!(
-            "SELECT id, source_id, symbol, name, active FROM assets WHERE source = ? AND source_id IN {}",
-            places(1, chunk.len())
-        );
-        let rows = sql(read).bind(source).bind_all(chunk.iter().copied()).load::<Asset>(conn, "looking up coins")?;
+        let rows = find_chunk(conn, source, chunk)?;
         found.extend(rows.into_iter().map(|asset| (asset.source_id.clone(), asset)));
     }
     Ok(found)
+}
+
+fn find_chunk(conn: &mut Connection, source: &str, ids: &[&str]) -> Result<Vec<Asset>, DbError> {
+    const DOING: &str = "looking up coins";
+    let read = "SELECT id, source_id, symbol, name, active FROM assets WHERE source = ? AND source_id";
+    #[cfg(feature = "postgres")]
+    if let Connection::Postgres(conn) = conn {
+        // A thousand parameters take PostgreSQL longer to plan than to look up.
+        return diesel::sql_query(read.replace('?', "$1") + " = ANY($2)")
+            .bind::<Text, _>(source)
+            .bind::<diesel::sql_types::Array<Text>, _>(ids)
+            .load(conn)
+            .doing(DOING);
+    }
+    let read = format!("{read} IN {}", places(1, ids.len()));
+    sql(read).bind(source).bind_all(ids.iter().copied()).load(conn, DOING)
 }
 
 pub fn count_active(conn: &mut Connection, source: &str) -> Result<i64, DbError> {
@@ -93,23 +112,67 @@ pub fn insert(batch: &mut Batch<'_>, source: &str, coins: &[&Coin]) -> Result<Ve
     };
     let highest = sql(highest).first::<Number>(conn, "reading the highest coin id")?.map_or(0, |row| row.n);
     let ids: Vec<i64> = (1..=coins.len() as i64).map(|n| highest + n).collect();
-    let now = backend.now();
+    let now = now_text(conn)?;
     for (coins, ids) in coins.chunks(CHUNK).zip(ids.chunks(CHUNK)) {
-        let rows = vec![format!("(?,?,?,?,?,TRUE,{now},{now})"); coins.len()].join(",");
-        let mut insert = sql(format!(
-            "INSERT INTO assets (id, source, source_id, symbol, name, active, first_seen_at, updated_at) VALUES {rows}"
-        ));
-        for (coin, id) in coins.iter().zip(ids) {
-            insert = insert
-                .bind(*id)
-                .bind(source)
-                .bind(coin.source_id.as_str())
-                .bind(coin.symbol.as_deref().unwrap_or(""))
-                .bind(coin.name.as_deref().unwrap_or(""));
-        }
-        insert.execute(conn, "adding coins")?;
+        insert_chunk(batch, source, coins, ids, &now)?;
     }
     Ok(ids)
+}
+
+fn insert_chunk(batch: &mut Batch<'_>, source: &str, coins: &[&Coin], ids: &[i64], now: &str) -> Result<(), DbError> {
+    const DOING: &str = "adding coins";
+    const INSERT: &str = "INSERT INTO assets (id, source, source_id, symbol, name, active, first_seen_at, updated_at)";
+    let symbol = |coin: &Coin| coin.symbol.clone().unwrap_or_default();
+    let name = |coin: &Coin| coin.name.clone().unwrap_or_default();
+    if let Some(raw) = batch.raw {
+        let failed = |err: rusqlite::Error| sqlite_raw::failed(DOING, &err);
+        let text = format!("{INSERT} VALUES (?, ?, ?, ?, ?, TRUE, ?6, ?6)");
+        let mut insert = raw.connection().prepare_cached(&text).map_err(failed)?;
+        for (coin, id) in coins.iter().zip(ids) {
+            insert.execute((id, source, &coin.source_id, symbol(coin), name(coin), now)).map_err(failed)?;
+        }
+        return Ok(());
+    }
+    #[cfg(feature = "postgres")]
+    if let Connection::Postgres(conn) = &mut *batch.conn {
+        use diesel::sql_types::Array;
+        let source_ids: Vec<&str> = coins.iter().map(|coin| coin.source_id.as_str()).collect();
+        let symbols: Vec<String> = coins.iter().map(|coin| symbol(coin)).collect();
+        let names: Vec<String> = coins.iter().map(|coin| name(coin)).collect();
+        let text = format!(
+            "{INSERT} SELECT i, $1, k, s, n, TRUE, CAST($2 AS timestamp(3)), CAST($2 AS timestamp(3)) \
+             FROM UNNEST($3, $4, $5, $6) AS t (i, k, s, n)"
+        );
+        diesel::sql_query(text)
+            .bind::<Text, _>(source)
+            .bind::<Text, _>(now)
+            .bind::<Array<BigInt>, _>(ids)
+            .bind::<Array<Text>, _>(source_ids)
+            .bind::<Array<Text>, _>(symbols)
+            .bind::<Array<Text>, _>(names)
+            .execute(conn)
+            .doing(DOING)?;
+        return Ok(());
+    }
+    let mut insert = sql(format!("{INSERT} VALUES {}", vec!["(?,?,?,?,?,TRUE,?,?)"; coins.len()].join(",")));
+    for (coin, id) in coins.iter().zip(ids) {
+        insert = insert.bind(*id).bind(source).bind(coin.source_id.as_str()).bind(symbol(coin)).bind(name(coin));
+        insert = insert.bind(now).bind(now);
+    }
+    insert.execute(batch.conn, DOING).map(|_| ())
+}
+
+/// The database's clock as text of our fixed width: asked once, not for each row.
+fn now_text(conn: &mut Connection) -> Result<String, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Now {
+        #[diesel(sql_type = Timestamp)]
+        now: chrono::NaiveDateTime,
+    }
+    let doing = "reading the database's clock";
+    let row = sql(format!("SELECT {} AS now", conn.backend().now())).first::<Now>(conn, doing)?;
+    let now = row.and_then(|row| Stamp::from_datetime(row.now.and_utc()).ok());
+    now.map(|now| now.to_string()).ok_or(DbError::Query { doing, why: "it gave no time".to_owned() })
 }
 
 /// Brings a stored coin up to date and makes it active. A label the source did not tell stays.

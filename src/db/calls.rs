@@ -51,9 +51,9 @@ struct Slot {
     now_us: i64,
 }
 
-/// Takes the next slot and counts the call, in one transaction. `seen` is the newest slot that was
+/// Takes the next slot and counts `count` calls, in one transaction. `seen` is the newest slot that was
 /// in the way a whole interval ago: if it still is, the clock was set back and it means nothing.
-pub fn claim(conn: &mut Connection, turn: &Turn, seen: Option<i64>) -> Result<Step, DbError> {
+pub fn claim(conn: &mut Connection, turn: &Turn, count: i64, seen: Option<i64>) -> Result<Step, DbError> {
     transaction(conn, |conn| {
         // First a write, so that SQLite's lock is taken before anything is read.
         turn.lease.confirm(conn)?;
@@ -64,7 +64,7 @@ pub fn claim(conn: &mut Connection, turn: &Turn, seen: Option<i64>) -> Result<St
                 wait => return Ok(wait),
             },
         };
-        if !runs::count_call(conn, turn.run_id, 1)? {
+        if !runs::count_calls(conn, turn.run_id, count, count)? {
             return Err(turn.lease.lost());
         }
         Ok(Step::Go(start))

@@ -70,9 +70,12 @@ fn sqlite(url: &DatabaseUrl, path: &Path, absent: Absent) -> Result<Opened, DbEr
     let (conn, raw) = sqlite_raw::capture(|| diesel::SqliteConnection::establish(&format!("file:{text}?mode={mode}")))
         .map_err(|err| file(err.to_string()))?;
     let mut conn = AnyConnection::Sqlite(conn);
-    // foreign_keys is off by default, and a second process is normal here: wait for it.
-    conn.batch_execute("PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;")
-        .doing("preparing the connection")?;
+    // A second process is normal here: wait for it. 16 MiB of pages hold what a run works on.
+    conn.batch_execute(
+        "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
+         PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000;",
+    )
+    .doing("preparing the connection")?;
     if let Err(err) = conn.batch_execute("SELECT count(*) FROM sqlite_master") {
         return Err(file(err.to_string()));
     }
@@ -138,8 +141,13 @@ fn refusal(url: &DatabaseUrl, server: &url::Url, absent: Absent, refusal: Refusa
     let why = refusal.to_string();
     let has = |words: &[&str]| words.iter().any(|word| why.contains(word));
     let target = || url.to_string();
-    if has(&["Access denied", "authentication failed", "no password supplied", "no pg_hba.conf entry", "permission denied"])
-        || has(&["role \"", "is not permitted"]) && has(&["does not exist", "is not permitted"])
+    if has(&[
+        "Access denied",
+        "authentication failed",
+        "no password supplied",
+        "no pg_hba.conf entry",
+        "permission denied",
+    ]) || has(&["role \"", "is not permitted"]) && has(&["does not exist", "is not permitted"])
     {
         return Err(DbError::Refused { url: target(), why });
     }
@@ -172,8 +180,10 @@ fn create_database(url: &DatabaseUrl, server: &url::Url) -> Result<Created, DbEr
     let mut conn = server_connection(url.backend(), &maintenance).map_err(|why| refused(why.to_string()))?;
     match conn.batch_execute(&statement) {
         Ok(()) => Ok(Created),
-        // Another host was faster.
-        Err(err) if err.to_string().contains("already exists") => Ok(Created),
+        // Another host was faster; at the very same moment PostgreSQL tells it by the key of its catalog.
+        Err(err) if ["already exists", "pg_database_datname_index"].iter().any(|w| err.to_string().contains(w)) => {
+            Ok(Created)
+        }
         Err(err) => Err(refused(err.to_string())),
     }
 }

@@ -27,12 +27,13 @@ pub fn record(batch: &mut Batch<'_>, source: &str, topic: &str, rejects: &[Rejec
             payload.truncate(payload.floor_char_boundary(MAX_PAYLOAD_BYTES));
         }
         let error = reject.reason.replace('\0', "\u{fffd}");
-        let known = sql("SELECT COUNT(*) AS n FROM dead_letters WHERE source = ? AND topic = ? AND error = ? AND payload = ?")
-            .bind(source)
-            .bind(topic)
-            .bind(error.as_str())
-            .bind(payload.as_str())
-            .first::<Count>(batch.conn, "looking for a dead letter")?;
+        let known =
+            sql("SELECT COUNT(*) AS n FROM dead_letters WHERE source = ? AND topic = ? AND error = ? AND payload = ?")
+                .bind(source)
+                .bind(topic)
+                .bind(error.as_str())
+                .bind(payload.as_str())
+                .first::<Count>(batch.conn, "looking for a dead letter")?;
         if known.is_some_and(|count| count.n > 0) {
             continue;
         }

@@ -6,7 +6,9 @@ use super::url::Backend;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    #[error("the database {url} can't be reached ({why}); check that it runs and that host and port in DATABASE_URL are right")]
+    #[error(
+        "the database {url} can't be reached ({why}); check that it runs and that host and port in DATABASE_URL are right"
+    )]
     Unreachable { url: String, why: String },
     #[error("the database {url} refuses us ({why}); check user, password and rights in DATABASE_URL")]
     Refused { url: String, why: String },
@@ -22,13 +24,19 @@ pub enum DbError {
     SchemaNewer { version: String },
     #[error("a migration failed: {0}; restore a backup or look at the message, then run `coinetl db-setup` again")]
     Migration(String),
-    #[error("{command} is already running for {source_name} (last sign of life {age} s ago); try again later or use --wait 5m")]
+    #[error(
+        "{command} is already running for {source_name} (last sign of life {age} s ago); try again later or use --wait 5m"
+    )]
     LeaseHeld { command: String, source_name: String, age: i64 },
-    #[error("another process took over {command} for {source_name} because this one gave no sign of life for 15 s; nothing more was written")]
+    #[error(
+        "another process took over {command} for {source_name} because this one gave no sign of life for 15 s; nothing more was written"
+    )]
     LeaseLost { command: String, source_name: String },
     #[error("the disk of the database is full ({0}); free some space and run again")]
     Full(String),
-    #[error("the database can't be written ({0}); check the permissions of the file and its folder, or the user's rights")]
+    #[error(
+        "the database can't be written ({0}); check the permissions of the file and its folder, or the user's rights"
+    )]
     ReadOnly(String),
     #[error("the database stayed locked by another process ({0}); run again when it is done")]
     Locked(String),

@@ -95,16 +95,12 @@ fn attempt(
         backend.now_us()
     );
     let Some(held) = sql(read).bind(command).bind(source).first::<Held>(conn, "reading the lease")? else {
-        let insert = format!(
-            "INSERT INTO leases (command, source, token, heartbeat_us) VALUES (?, ?, ?, {})",
-            backend.now_us()
-        );
+        let insert =
+            format!("INSERT INTO leases (command, source, token, heartbeat_us) VALUES (?, ?, ?, {})", backend.now_us());
         return match sql(insert).bind(command).bind(source).bind(token).execute(conn, "taking the lease") {
             Ok(_) => Ok(Attempt::Got(mine())),
             // Another process was faster: it is alive.
-            Err(DbError::Duplicate(_)) => {
-                Ok(Attempt::Busy { token: String::new(), heartbeat_us: 0, age_us: 0 })
-            }
+            Err(DbError::Duplicate(_)) => Ok(Attempt::Busy { token: String::new(), heartbeat_us: 0, age_us: 0 }),
             Err(err) => Err(err),
         };
     };

@@ -131,8 +131,7 @@ pub fn run_pending(conn: &mut Connection) -> Result<Vec<String>, DbError> {
 
 /// Takes back every migration, newest first: only for tests of the `down.sql` files.
 pub fn revert_all(conn: &mut Connection) -> Result<Vec<String>, DbError> {
-    let reverted: Vec<MigrationVersion<'_>> = conn
-        .revert_all_migrations(embedded(conn.backend()))
-        .map_err(|err| DbError::Migration(err.to_string()))?;
+    let reverted: Vec<MigrationVersion<'_>> =
+        conn.revert_all_migrations(embedded(conn.backend())).map_err(|err| DbError::Migration(err.to_string()))?;
     Ok(reverted.into_iter().map(|version| version.to_string()).collect())
 }

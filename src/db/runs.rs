@@ -48,10 +48,8 @@ struct Number {
 /// Adds a running row and returns its id.
 pub fn begin(conn: &mut Connection, command: &str, source: &str) -> Result<i64, DbError> {
     let backend = conn.backend();
-    let insert = format!(
-        "INSERT INTO runs (command, source, started_at, status) VALUES (?, ?, {}, 'running')",
-        backend.now()
-    );
+    let insert =
+        format!("INSERT INTO runs (command, source, started_at, status) VALUES (?, ?, {}, 'running')", backend.now());
     let doing = "recording the run";
     let number = match backend {
         // MySQL has no RETURNING.
@@ -90,9 +88,11 @@ pub fn bury_dead(conn: &mut Connection, command: &str, source: &str, except: i64
     sql(update).bind(command).bind(source).bind(except).execute(conn, "marking dead runs")
 }
 
-/// Counts a call before it is sent. False when the run is no longer ours to count for.
-pub fn count_call(conn: &mut Connection, run_id: i64, credits: i64) -> Result<bool, DbError> {
-    let touched = sql("UPDATE runs SET calls = calls + 1, credits = credits + ? WHERE id = ? AND status = 'running'")
+/// Counts calls before they are sent, or takes back what was counted and not sent. False when the
+/// run is no longer ours to count for.
+pub fn count_calls(conn: &mut Connection, run_id: i64, calls: i64, credits: i64) -> Result<bool, DbError> {
+    let touched = sql("UPDATE runs SET calls = calls + ?, credits = credits + ? WHERE id = ? AND status = 'running'")
+        .bind(calls)
         .bind(credits)
         .bind(run_id)
         .execute(conn, "counting a call")?;

@@ -116,11 +116,13 @@ impl Session {
         }
     }
 
-    /// Ends the run and gives back the lease.
-    pub fn finish(&mut self, status: Status, error: Option<&str>) -> Result<(i64, i64), DbError> {
+    /// Ends the run, takes back calls that were counted and not made, and gives back the lease.
+    /// Calls and credits of the whole run.
+    pub fn finish(&mut self, status: Status, error: Option<&str>, unmade: i64) -> Result<(i64, i64), DbError> {
         let (lease, run_id) = (&self.lease, self.run_id);
         transaction(&mut self.conn, |conn| {
             lease.confirm(conn)?;
+            runs::count_calls(conn, run_id, -unmade, -unmade)?;
             runs::finish(conn, run_id, status, error)?;
             lease.release(conn)?;
             runs::spent(conn, run_id)

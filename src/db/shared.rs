@@ -18,7 +18,8 @@ impl<T: Send + 'static> Shared<T> {
     /// Runs `work` with the value, on a blocking thread.
     pub async fn run<R: Send + 'static>(&self, work: impl FnOnce(&mut T) -> R + Send + 'static) -> R {
         let shared = self.0.clone();
-        let task = tokio::task::spawn_blocking(move || work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner)));
+        let task =
+            tokio::task::spawn_blocking(move || work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner)));
         match task.await {
             Ok(result) => result,
             // The task is never cancelled, so it panicked: go on panicking here.

@@ -143,7 +143,9 @@ impl Backend {
         match self {
             Backend::Sqlite => "strftime('%Y-%m-%d %H:%M:%f','now')",
             Backend::Mysql => "UTC_TIMESTAMP(3)",
-            Backend::Postgres => "CAST(date_trunc('milliseconds', clock_timestamp() AT TIME ZONE 'UTC') AS timestamp(3))",
+            Backend::Postgres => {
+                "CAST(date_trunc('milliseconds', clock_timestamp() AT TIME ZONE 'UTC') AS timestamp(3))"
+            }
         }
     }
 

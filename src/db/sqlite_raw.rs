@@ -12,6 +12,8 @@ use std::sync::Once;
 
 use libsqlite3_sys as ffi;
 
+use super::error::{DbError, classify};
+
 thread_local! {
     static NEWEST: Cell<*mut ffi::sqlite3> = const { Cell::new(ptr::null_mut()) };
 }
@@ -56,4 +58,13 @@ pub fn capture<C, E>(open: impl FnOnce() -> Result<C, E>) -> Result<(C, Option<R
         raw.set_prepared_statement_cache_capacity(64);
     }
     Ok((conn, raw.map(RawSqlite)))
+}
+
+/// An error of the safe view in the words of all others.
+pub fn failed(doing: &'static str, err: &rusqlite::Error) -> DbError {
+    let kind = match err.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => diesel::result::DatabaseErrorKind::UniqueViolation,
+        _ => diesel::result::DatabaseErrorKind::Unknown,
+    };
+    classify(doing, &diesel::result::Error::DatabaseError(kind, Box::new(err.to_string())))
 }

@@ -41,7 +41,9 @@ pub enum DatabaseUrl {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DatabaseUrlError {
-    #[error("it has no scheme; use sqlite://FILE, mysql://user:password@host/database or postgres://user:password@host/database")]
+    #[error(
+        "it has no scheme; use sqlite://FILE, mysql://user:password@host/database or postgres://user:password@host/database"
+    )]
     NoScheme,
     #[error("the scheme {0:?} is unknown; use sqlite://, mysql:// or postgres://")]
     UnknownScheme(String),

@@ -20,8 +20,7 @@ pub enum StampError {
 
 impl Stamp {
     pub fn from_millis(millis: i64) -> Result<Self, StampError> {
-        let moment =
-            DateTime::<Utc>::from_timestamp_millis(millis).filter(|m| (1970..=9999).contains(&m.year()));
+        let moment = DateTime::<Utc>::from_timestamp_millis(millis).filter(|m| (1970..=9999).contains(&m.year()));
         match moment {
             Some(_) => Ok(Stamp(millis)),
             None => Err(StampError::Range(format!("{millis} ms"))),
@@ -30,8 +29,7 @@ impl Stamp {
 
     /// Reads ISO 8601 with a zone, such as `2026-09-16T09:14:20.000Z`.
     pub fn parse(text: &str) -> Result<Self, StampError> {
-        let moment =
-            DateTime::parse_from_rfc3339(text).map_err(|_| StampError::Format(text.to_owned()))?;
+        let moment = DateTime::parse_from_rfc3339(text).map_err(|_| StampError::Format(text.to_owned()))?;
         let millis = moment.timestamp().checked_mul(1000).map(|s| s + i64::from(moment.timestamp_subsec_millis()));
         Stamp::from_millis(millis.unwrap_or(i64::MAX)).map_err(|_| StampError::Range(text.to_owned()))
     }

@@ -186,7 +186,9 @@ impl Sink for PriceSink {
                 batch.tally.rejected += rejected.len() as i64;
                 dead_letters::record(batch, &source, endpoint, &rejected)?;
             }
+            let (count, started) = (rows.len(), std::time::Instant::now());
             let stored = upsert(batch, &mut rows)?;
+            log::debug!("{count} prices of {} pages stored in {:?}", batches.len(), started.elapsed());
             batch.tally.written += (stored.new + stored.updated) as i64;
             batch.tally.updated += stored.updated as i64;
             batch.tally.unchanged += stored.unchanged as i64;

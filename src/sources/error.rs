@@ -16,7 +16,9 @@ pub enum SourceError {
     Limited { status: u16, message: String, retry_after: Option<Duration> },
     #[error("the source has trouble of its own (HTTP {status}): {message}; try again later")]
     Server { status: u16, message: String },
-    #[error("the answer to {endpoint} can't be used: {why}; try again later, and look at what sits between you and the source if it stays so")]
+    #[error(
+        "the answer to {endpoint} can't be used: {why}; try again later, and look at what sits between you and the source if it stays so"
+    )]
     Malformed { endpoint: String, why: String },
     #[error("the answer to {endpoint} is larger than {limit} bytes, so it was dropped; check COINGECKO_API_URL")]
     TooLarge { endpoint: String, limit: usize },

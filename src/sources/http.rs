@@ -2,7 +2,7 @@
 //! distrustful (nothing of an answer is believed before all of it arrived whole).
 
 use std::error::Error as _;
-use std::io::{BufReader, Read, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::SourceError;
-use super::records::{self, ArrayError, Records};
+use super::records::{ArrayError, Records};
 use super::{Access, ErrorAnswer, Request, Source};
 
 /// `name/version (+url)`: the vendors refuse clients that do not say who they are.
@@ -27,6 +27,7 @@ const USER_AGENT: &str = concat!("coinetl/", env!("CARGO_PKG_VERSION"), " (+", e
 const MAX_BODY_BYTES: usize = 96 << 20;
 /// Answers beyond this go to an unnamed temporary file, so that memory stays flat.
 const IN_MEMORY_BYTES: usize = 4 << 20;
+const BUFFER: usize = 64 << 10;
 const MAX_ERROR_BYTES: usize = 64 << 10;
 const MAX_RETRIES: u32 = 4;
 /// A vendor that asks for more is asked again by the next run.
@@ -53,21 +54,24 @@ pub struct Patience {
     pub backoff: Duration,
 }
 
-/// A whole JSON array, checked to its end, with the number of its records.
+/// The bytes of an answer: in memory, or in a file when there are many.
 #[derive(Debug)]
-pub struct Answer {
-    body: SpooledTempFile,
-    pub count: usize,
-    /// The server says that the data is generated.
-    pub sandbox: bool,
+pub struct Body(SpooledTempFile);
+
+impl Body {
+    /// The records from the first one on.
+    pub fn records(&mut self) -> Result<Records<impl BufRead + '_>, ArrayError> {
+        self.0.rewind()?;
+        Ok(Records::new(BufReader::with_capacity(BUFFER, &mut self.0)))
+    }
 }
 
-impl Answer {
-    /// The records' bytes, one by one.
-    pub fn records(mut self) -> Result<Records<BufReader<SpooledTempFile>>, ArrayError> {
-        self.body.rewind()?;
-        Ok(Records::new(BufReader::with_capacity(64 << 10, self.body)))
-    }
+/// What was read from an answer.
+#[derive(Debug)]
+pub struct Answer<T> {
+    pub content: T,
+    /// The server says that the data is generated.
+    pub sandbox: bool,
 }
 
 pub struct Client {
@@ -116,8 +120,13 @@ impl Client {
         &self.source
     }
 
-    /// Sends a request until it is answered or hopeless. Each try is a counted, paced call.
-    pub async fn fetch(&self, request: &Request) -> Result<Answer, SourceError> {
+    /// Sends a request until it is answered or hopeless. Each try is a counted, paced call. An
+    /// answer counts when `read` took it to its end without an error.
+    pub async fn fetch<T>(
+        &self,
+        request: &Request,
+        read: impl Fn(Body) -> Result<T, ArrayError>,
+    ) -> Result<Answer<T>, SourceError> {
         let started = SystemTime::now();
         let policy = ExponentialBackoff::builder()
             .retry_bounds(self.patience.backoff, self.patience.backoff * BACKOFF_CAP)
@@ -127,7 +136,7 @@ impl Client {
         loop {
             self.wait_for_hold().await;
             self.gate.admit().await.map_err(SourceError::Gate)?;
-            let err = match self.once(request).await {
+            let err = match self.once(request, &read).await {
                 Ok(answer) => return Ok(answer),
                 Err(err) => err,
             };
@@ -160,15 +169,18 @@ impl Client {
         }
     }
 
-    async fn once(&self, request: &Request) -> Result<Answer, SourceError> {
+    async fn once<T>(
+        &self,
+        request: &Request,
+        read: impl Fn(Body) -> Result<T, ArrayError>,
+    ) -> Result<Answer<T>, SourceError> {
         let endpoint = request.endpoint;
         let url = format!("{}{}", self.access.base_url, request.target);
         let mut response = self.http.get(url).send().await.map_err(|err| self.unreachable(err))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let explain = |body: &[u8]| {
-            self.source.explain(&ErrorAnswer { endpoint, status: status.as_u16(), retry_after, body })
-        };
+        let explain =
+            |body: &[u8]| self.source.explain(&ErrorAnswer { endpoint, status: status.as_u16(), retry_after, body });
         if status != StatusCode::OK {
             let mut body = Vec::new();
             while body.len() < MAX_ERROR_BYTES {
@@ -203,18 +215,16 @@ impl Client {
             }
             body.write_all(&chunk).map_err(|err| SourceError::malformed(endpoint, err.into()))?;
         }
-        body.rewind().map_err(|err| SourceError::malformed(endpoint, err.into()))?;
-        match records::count(BufReader::with_capacity(64 << 10, &mut body)) {
-            Ok(count) => Ok(Answer { body, count, sandbox }),
-            Err(ArrayError::NotAnArray('{')) => {
-                // Errors have been seen with HTTP 200.
-                let mut start = Vec::new();
-                let read = body.rewind().and_then(|()| body.take(MAX_ERROR_BYTES as u64).read_to_end(&mut start));
-                read.map_err(|err| SourceError::malformed(endpoint, err.into()))?;
-                Err(explain(&start))
-            }
-            Err(why) => Err(SourceError::malformed(endpoint, why)),
+        let io = |err: std::io::Error| SourceError::malformed(endpoint, err.into());
+        body.rewind().map_err(io)?;
+        let mut start = Vec::new();
+        Read::by_ref(&mut body).take(MAX_ERROR_BYTES as u64).read_to_end(&mut start).map_err(io)?;
+        if start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
+            // Errors have been seen with HTTP 200.
+            return Err(explain(&start));
         }
+        let content = read(Body(body)).map_err(|why| SourceError::malformed(endpoint, why))?;
+        Ok(Answer { content, sandbox })
     }
 
     fn unreachable(&self, err: reqwest::Error) -> SourceError {

@@ -55,36 +55,13 @@ impl<R: BufRead> Records<R> {
             self.open()?;
             self.state = State::First;
         }
-        let mut depth = 0usize;
-        let mut in_string = false;
-        let mut escaped = false;
+        let mut scanner = Scanner::default();
         loop {
             let chunk = self.input.fill_buf()?;
             if chunk.is_empty() {
                 return Err(ArrayError::Truncated);
             }
-            let mut end = None;
-            for (at, &byte) in chunk.iter().enumerate() {
-                if in_string {
-                    match byte {
-                        _ if escaped => escaped = false,
-                        b'\\' => escaped = true,
-                        b'"' => in_string = false,
-                        _ => {}
-                    }
-                    continue;
-                }
-                match byte {
-                    b'"' => in_string = true,
-                    b'{' | b'[' => depth += 1,
-                    b'}' | b']' if depth > 0 => depth -= 1,
-                    b',' | b']' if depth == 0 => {
-                        end = Some((at, byte));
-                        break;
-                    }
-                    _ => {}
-                }
-            }
+            let end = scanner.scan(chunk);
             let taken = end.map_or(chunk.len(), |(at, _)| at);
             if record.len() + taken > MAX_RECORD_BYTES {
                 return Err(ArrayError::RecordTooLong);
@@ -146,9 +123,58 @@ impl<R: BufRead> Records<R> {
     }
 }
 
+/// Looks for the end of an element; it remembers where it is between two buffers.
+#[derive(Default)]
+struct Scanner {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Scanner {
+    /// The place and byte of the `,` or `]` behind the element, if it is in this chunk.
+    fn scan(&mut self, chunk: &[u8]) -> Option<(usize, u8)> {
+        let mut at = 0;
+        while at < chunk.len() {
+            if self.escaped {
+                self.escaped = false;
+                at += 1;
+            } else if self.in_string {
+                // Half of all bytes are in strings: skip to the next one that means something.
+                at += memchr::memchr2(b'"', b'\\', &chunk[at..])?;
+                self.in_string = chunk[at] != b'"';
+                self.escaped = self.in_string;
+                at += 1;
+            } else {
+                at += chunk[at..].iter().position(|byte| STRUCTURE[usize::from(*byte)])?;
+                match chunk[at] {
+                    b'"' => self.in_string = true,
+                    b'{' | b'[' => self.depth += 1,
+                    b'}' | b']' if self.depth > 0 => self.depth -= 1,
+                    byte @ (b',' | b']') if self.depth == 0 => return Some((at, byte)),
+                    _ => {}
+                }
+                at += 1;
+            }
+        }
+        None
+    }
+}
+
+/// The bytes that mean something outside strings.
+const STRUCTURE: [bool; 256] = {
+    let mut table = [false; 256];
+    let bytes = b"\"{}[],";
+    let mut at = 0;
+    while at < bytes.len() {
+        table[bytes[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// Reads the whole array once, believing nothing before its end: the number of its elements.
-pub fn count(input: impl BufRead) -> Result<usize, ArrayError> {
-    let mut records = Records::new(input);
+pub fn count(mut records: Records<impl BufRead>) -> Result<usize, ArrayError> {
     let mut record = Vec::new();
     let mut count = 0;
     while records.next_into(&mut record)? {

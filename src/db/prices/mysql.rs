@@ -44,9 +44,9 @@ fn merge(batch: &mut Batch<'_>, carried: Carried, rows: &[&PriceRow]) -> Result<
         .conn
         .batch_execute(
             // Neither statement commits the transaction, as TRUNCATE would.
-            "DROP TEMPORARY TABLE IF EXISTS price_stage; \
-             CREATE TEMPORARY TABLE price_stage (PRIMARY KEY (asset_id, vs_currency, observed_at)) \
-             SELECT * FROM prices LIMIT 0",
+            "CREATE TEMPORARY TABLE IF NOT EXISTS price_stage (PRIMARY KEY (asset_id, vs_currency, observed_at)) \
+             SELECT * FROM prices LIMIT 0; \
+             DELETE FROM price_stage",
         )
         .doing(DOING)?;
     let staged = fill(batch, "price_stage", rows)?;
@@ -115,14 +115,17 @@ fn load(batch: &mut Batch<'_>, table: &str, rows: &[&PriceRow]) -> Result<Option
     // A file that cannot be written is no reason to fail: there is the other way.
     let Ok(file) = write_file(rows, batch.run_id) else { return Ok(None) };
     let path = file.path().to_string_lossy().replace('\\', "\\\\").replace('\'', "\\'");
-    let statement =
-        format!("LOAD DATA LOCAL INFILE '{path}' INTO TABLE {table} CHARACTER SET utf8mb4 ({})", all_columns());
+    // The count is gone as soon as the driver sends anything else: it is kept in the same breath.
+    let statement = format!(
+        "LOAD DATA LOCAL INFILE '{path}' INTO TABLE {table} CHARACTER SET utf8mb4 ({}); SET @coinetl_loaded = ROW_COUNT()",
+        all_columns()
+    );
     match batch.conn.batch_execute(&statement) {
         Ok(()) => {}
         Err(err) if is_forbidden(&err.to_string()) => return Ok(None),
         Err(err) => return Err(err).doing(DOING),
     }
-    let filled = sql("SELECT CAST(ROW_COUNT() AS SIGNED) AS n").first::<Number>(batch.conn, DOING)?;
+    let filled = sql("SELECT CAST(@coinetl_loaded AS SIGNED) AS n").first::<Number>(batch.conn, DOING)?;
     Ok(filled.map(|filled| filled.n.max(0) as usize))
 }
 

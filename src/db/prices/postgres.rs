@@ -74,7 +74,7 @@ fn stage(batch: &mut Batch<'_>, rows: &[&PriceRow]) -> Result<(), DbError> {
     let AnyConnection::Postgres(conn) = &mut *batch.conn else { return Ok(()) };
     conn.batch_execute(
         "CREATE TEMPORARY TABLE IF NOT EXISTS price_stage (LIKE prices) ON COMMIT DELETE ROWS; \
-         TRUNCATE price_stage",
+         DELETE FROM price_stage",
     )
     .doing(DOING)?;
     diesel::copy_from(price_stage::table)

@@ -3,8 +3,9 @@
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
 use super::{PriceRow, Stored, carried_list};
-use crate::db::error::{DbError, classify};
+use crate::db::error::DbError;
 use crate::db::session::Batch;
+use crate::db::sqlite_raw;
 use crate::domain::{Carried, Column};
 
 pub fn upsert(batch: &mut Batch<'_>, carried: Carried, rows: &[&PriceRow]) -> Result<Stored, DbError> {
@@ -66,9 +67,8 @@ fn write(
     run_id: i64,
 ) -> Result<bool, DbError> {
     let stamp = row.observed_at.text();
-    let mut bind = |place: usize, value: &dyn rusqlite::ToSql| {
-        statement.raw_bind_parameter(place, value).map_err(failed)
-    };
+    let mut bind =
+        |place: usize, value: &dyn rusqlite::ToSql| statement.raw_bind_parameter(place, value).map_err(failed);
     bind(1, &row.asset_id)?;
     bind(2, &&*row.vs_currency)?;
     bind(3, &stamp.as_str())?;
@@ -93,7 +93,5 @@ impl rusqlite::ToSql for Figure {
 }
 
 fn failed(err: rusqlite::Error) -> DbError {
-    let information: Box<String> = Box::new(err.to_string());
-    let err = diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::Unknown, information);
-    classify("storing prices", &err)
+    sqlite_raw::failed("storing prices", &err)
 }

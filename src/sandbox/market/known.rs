@@ -19,8 +19,9 @@ pub enum Figures {
     Generated,
     /// A price of 5.8e-21.
     TinyPrice,
-    /// A market cap of 1.2e59, reported by its own project and therefore not ranked.
-    HugeCap,
+    /// A supply that its own project reports, worth 1.2e59 and therefore neither believed (market
+    /// cap 0) nor ranked.
+    HugeSupply,
     /// Up by twelve million percent in a day.
     Exploded,
     /// Everything is zero.
@@ -126,7 +127,7 @@ pub const KNOWN: [Known; 100] = [
     odd("dollar-sign", "$mong", "$MONG", Generated),
     odd("a-coin-with-an-id-of-exactly-seventy-characters-as-the-longest-one-met", "acoinwithasymboloffortysixcharacterslikethelon", "A coin whose name is as long as the longest name ever seen in the list.", Generated),
     odd("dust", "dust", "Dust", TinyPrice),
-    odd("self-reported", "huge", "Self Reported", HugeCap),
+    odd("self-reported", "huge", "Self Reported", HugeSupply),
     odd("to-the-moon", "moon", "To The Moon", Exploded),
     odd("worthless", "zero", "Worthless", Zero),
     odd("no-data", "void", "No Data", Nothing),

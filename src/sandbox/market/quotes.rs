@@ -128,7 +128,7 @@ impl Market {
         match figures {
             Figures::Around { price, supply, max_supply, swing } => (price, supply, swing, max_supply),
             Figures::TinyPrice => (5.8e-21, 2.9e24, 0.002, None),
-            Figures::HugeCap => (4.21, 2.75e58, 0.01, None),
+            Figures::HugeSupply => (4.21, 2.75e58, 0.01, None),
             Figures::Zero => (0.0, 1e9, 0.0, None),
             _ => {
                 let cap = typical_cap(self.place(coin)) * (0.35 * bell(ask(Ask::Cap))).exp();
@@ -291,7 +291,7 @@ impl Ticker {
     fn cap_in_dollars(&self) -> Option<f64> {
         match self.figures {
             Figures::Nothing => None,
-            Figures::Unranked => Some(0.0),
+            Figures::Unranked | Figures::HugeSupply => Some(0.0),
             _ => Some(self.now * self.supply),
         }
     }
@@ -305,7 +305,7 @@ impl Ticker {
             Figures::Nothing => None,
             Figures::Around { .. } => Some(self.base * self.supply * between(bits, 0.008, 0.06) * busy),
             _ if silent => Some(0.0),
-            Figures::Unranked | Figures::HugeCap => Some(10f64.powf(between(bits, 0.0, 5.0)) * busy),
+            Figures::Unranked | Figures::HugeSupply => Some(10f64.powf(between(bits, 0.0, 5.0)) * busy),
             _ => {
                 let turnover = 10f64.powf(between(bits, -4.0, -0.5));
                 Some(self.base * self.supply * turnover * busy)
@@ -350,7 +350,7 @@ impl Ticker {
     }
 
     fn is_ranked(&self) -> bool {
-        !matches!(self.figures, Figures::Unranked | Figures::HugeCap | Figures::Nothing)
+        !matches!(self.figures, Figures::Unranked | Figures::HugeSupply | Figures::Nothing)
     }
 
     fn is_known(&self) -> bool {

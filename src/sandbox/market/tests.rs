@@ -172,7 +172,7 @@ fn figures_have_the_extremes_of_real_ones() {
     let all: Vec<Quote> = coins(&market, NOON).iter().map(|coin| market.ticker(coin, NOON).quote(dollar)).collect();
     let share = |wanted: fn(&Quote) -> bool| all.iter().filter(|quote| wanted(quote)).count();
     assert!(all.iter().flat_map(|quote| quote.price).any(|p| p > 0.0 && p < 6e-21));
-    assert!(all.iter().flat_map(|quote| quote.market_cap).any(|cap| cap > 1e59));
+    assert!(all.iter().flat_map(|quote| quote.fully_diluted).any(|value| value > 1e59));
     let jump = |quote: &Quote| quote.day.as_ref().is_some_and(|day| day.percent > 1.1e7);
     assert!(all.iter().any(jump));
     assert!((1_500..2_100).contains(&share(|quote| !quote.ranked)));

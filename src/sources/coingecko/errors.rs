@@ -98,7 +98,11 @@ mod tests {
         assert!(server.is_transient());
         let refused = check(422, r#"{"error":"Missing parameter ids"}"#, "refuses the request");
         assert!(!refused.is_transient());
-        let blocked = check(403, "<html><body>Sorry,\n you have been <b>blocked</b></body></html>", "Sorry, you have been blocked");
+        let blocked = check(
+            403,
+            "<html><body>Sorry,\n you have been <b>blocked</b></body></html>",
+            "Sorry, you have been blocked",
+        );
         assert!(!blocked.is_transient() && blocked.ends_the_run());
         check(404, r#"{"error":"Incorrect path"}"#, "has no coins/markets");
         check(503, "", "no reason given");
