@@ -68,25 +68,22 @@ impl DbGate {
         }
     }
 
-    /// Gives signs of life until the lease is lost; then the next call or batch finds out.
+    /// Gives signs of life until it is aborted.
     pub async fn keep_alive(&self) {
         loop {
             tokio::time::sleep(HEARTBEAT).await;
             let lease = self.turn().lease;
-            match self.control.run(move |conn| lease.confirm(conn)).await {
-                Ok(()) => {}
-                Err(err @ DbError::LeaseLost { .. }) => {
-                    log::debug!("{err}");
-                    return;
-                }
-                Err(err) => log::debug!("no sign of life could be given: {err}"),
+            // A lease that is gone may just have been given back for another one, which wants signs
+            // of life too. If it is lost, the next call or batch finds out.
+            if let Err(err) = self.control.run(move |conn| lease.confirm(conn)).await {
+                log::debug!("no sign of life could be given: {err}");
             }
         }
     }
 
     async fn pass(&self) -> Result<(), DbError> {
         let _first_come = self.queue.lock().await;
-        if self.prepaid() > 0 {
+        if self.prepaid() > 0 && self.turn().interval.is_none() {
             self.prepaid.fetch_sub(1, Ordering::Relaxed);
             self.calls.fetch_add(1, Ordering::Relaxed);
             return Ok(());
@@ -94,7 +91,11 @@ impl DbGate {
         let mut seen = None;
         loop {
             let (turn, before) = (self.turn(), seen);
-            let count = if turn.interval.is_none() { PREPAY } else { 1 };
+            let count = match turn.interval {
+                None => PREPAY,
+                // A call that was given back still has to wait for its turn.
+                Some(_) => i64::from(self.prepaid() == 0),
+            };
             let start = match self.control.run(move |conn| calls::claim(conn, &turn, count, before)).await {
                 Ok(Step::Go(start)) => start,
                 Ok(Step::Wait { until, seen: slot }) => {
@@ -121,5 +122,10 @@ impl DbGate {
 impl Gate for DbGate {
     fn admit(&self) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
         async move { self.pass().await.map_err(Into::into) }.boxed()
+    }
+
+    fn give_back(&self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+        self.prepaid.fetch_add(1, Ordering::Relaxed);
     }
 }

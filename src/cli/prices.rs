@@ -150,16 +150,18 @@ impl Fetch {
         // The first page also tells under which name the coins are stored; only then can they
         // be counted.
         let full = |count: usize| count as u64 >= per_page;
-        let mut ended =
-            match self.take(fetch_page(self.job.clone(), request(1), vs.clone()).await, "page 1", vs).await? {
-                Taken::Page(count) => !full(count),
-                Taken::Failed => false,
-                Taken::Closed => return Ok(false),
-            };
-        let active = self.job.sink.run(count_active).await? as u64;
+        let first = fetch_page(self.job.clone(), request(1), vs.clone()).await.and_then(not_empty);
+        // Before the page is stored: its own coins tell nothing about how many pages there are.
+        let active = self.job.sink.run(count_listed).await? as u64;
+        let mut ended = match self.take(first, "page 1", vs).await? {
+            Taken::Page(count) => active == 0 && !full(count),
+            Taken::Failed => false,
+            Taken::Closed => return Ok(false),
+        };
         // Nobody knows how many pages there are before the first `assets upsert`.
         let last = match (top, active) {
-            (Some(top), _) => top.div_ceil(per_page),
+            (Some(top), 0) => top.div_ceil(per_page),
+            (Some(top), active) => top.min(active).div_ceil(per_page),
             (None, 0) => u64::MAX,
             (None, active) => active.div_ceil(per_page),
         };
@@ -172,10 +174,17 @@ impl Fetch {
             })
             .buffered(if last == u64::MAX { 1 } else { AHEAD });
         let mut whole = self.failed_in_a_row == 0;
+        // Behind the last coin, or broken answers when a later page holds some.
+        let mut empty = Vec::new();
         while !ended {
             let Some((page, result)) = tasks.next().await else { break };
             match self.take(result, &format!("page {page}"), vs).await? {
-                Taken::Page(count) => ended = !full(count),
+                Taken::Page(0) if active > 0 => empty.push(page),
+                Taken::Page(count) => {
+                    whole &= empty.is_empty();
+                    self.problems.extend(empty.drain(..).map(|page| format!("page {page} of {vs} came back empty")));
+                    ended = active == 0 && !full(count);
+                }
                 Taken::Failed => whole = false,
                 Taken::Closed => return Ok(false),
             }
@@ -266,6 +275,15 @@ async fn fetch_page(job: Arc<Job<PriceSink>>, request: Request, vs: Arc<str>) ->
     Ok(PriceBatch { vs_currency: vs, endpoint, parsed })
 }
 
+/// No market is without a coin: an empty first page is a broken answer, not the end.
+fn not_empty(page: PriceBatch) -> anyhow::Result<PriceBatch> {
+    if page.parsed.is_empty() {
+        let why = "the first page of prices is empty".to_owned();
+        return Err(SourceError::Malformed { endpoint: page.endpoint.to_owned(), why }.into());
+    }
+    Ok(page)
+}
+
 /// On a thread of its own, and ended when nobody waits for it any more.
 async fn spawn<T: Send + 'static>(work: impl Future<Output = anyhow::Result<T>> + Send + 'static) -> anyhow::Result<T> {
     let mut tasks = JoinSet::new();
@@ -277,8 +295,12 @@ async fn spawn<T: Send + 'static>(work: impl Future<Output = anyhow::Result<T>> 
     }
 }
 
-fn count_active(sink: &mut PriceSink) -> Result<i64, crate::db::DbError> {
+/// The active coins, or 0 while no `assets upsert` came to its end: what is stored then may be a part.
+fn count_listed(sink: &mut PriceSink) -> Result<i64, crate::db::DbError> {
     let source = sink.session().source().to_owned();
+    if !runs::ended_well(sink.session().conn(), super::assets::NAME, &source)? {
+        return Ok(0);
+    }
     assets::count_active(sink.session().conn(), &source)
 }
 

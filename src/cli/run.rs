@@ -144,7 +144,8 @@ fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: i64, resu
     let (mut status, mut exit, mut error, done) = match result {
         Ok(done) => judge(&tally, done),
         Err(err) => {
-            let (status, exit) = match err.downcast_ref::<DbError>() {
+            // A call finds out as well as a batch, and tells it as the cause of its own failure.
+            let (status, exit) = match err.chain().find_map(|cause| cause.downcast_ref::<DbError>()) {
                 // The new owner does the rest: nothing is missing in the end.
                 Some(DbError::LeaseLost { .. }) => (Status::Failed, Exit::TryLater),
                 _ if stored_any(&tally) => (Status::Partial, Exit::Partial),

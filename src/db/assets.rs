@@ -72,23 +72,35 @@ pub fn count_active(conn: &mut Connection, source: &str) -> Result<i64, DbError>
     Ok(sql(read).bind(source).first::<Number>(conn, "counting active coins")?.map_or(0, |row| row.n))
 }
 
-/// Active coins in the order of their ids, `limit` of them behind `after`.
-pub fn active_after(
-    conn: &mut Connection,
-    source: &str,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<(i64, String)>, DbError> {
+/// A part of a source's active coins.
+#[derive(Debug, Default)]
+pub struct ActivePart {
+    /// Our id and the source's, in the order of ours.
+    pub coins: Vec<(i64, String)>,
+    /// Where the next part begins; `None` when there is none.
+    pub next: Option<i64>,
+}
+
+/// The active coins among the `limit` stored coins of all sources behind the id `after`.
+///
+/// The choice among them is made outside the query: with `source = ?` in it, a planner may walk
+/// and sort all coins of the source for each part.
+pub fn active_after(conn: &mut Connection, source: &str, after: i64, limit: i64) -> Result<ActivePart, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
         id: i64,
         #[diesel(sql_type = Text)]
         source_id: String,
+        #[diesel(sql_type = Bool)]
+        wanted: bool,
     }
-    let read = "SELECT id, source_id FROM assets WHERE source = ? AND active = TRUE AND id > ? ORDER BY id LIMIT ?";
+    let read = "SELECT id, source_id, (source = ? AND active = TRUE) AS wanted FROM assets WHERE id > ? \
+                ORDER BY id LIMIT ?";
     let rows = sql(read).bind(source).bind(after).bind(limit).load::<Row>(conn, "reading active coins")?;
-    Ok(rows.into_iter().map(|row| (row.id, row.source_id)).collect())
+    let next = rows.last().map(|row| row.id).filter(|_| rows.len() as i64 == limit);
+    let coins = rows.into_iter().filter(|row| row.wanted).map(|row| (row.id, row.source_id)).collect();
+    Ok(ActivePart { coins, next })
 }
 
 /// Adds coins that are not stored yet and returns their ids, in the order of `coins`.

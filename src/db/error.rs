@@ -51,7 +51,8 @@ pub enum DbError {
 impl DbError {
     /// Whether the same transaction may work when it is tried again at once.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, DbError::Locked(_))
+        // A key that is taken: another command stored the same coin after this one looked for it.
+        matches!(self, DbError::Locked(_) | DbError::Duplicate(_))
     }
 }
 
@@ -70,7 +71,13 @@ pub fn classify(doing: &'static str, err: &DieselError) -> DbError {
     }
     if has(&["disk is full", "No space left", "is full", "disk I/O error", "could not extend file"]) {
         DbError::Full(why)
-    } else if has(&["readonly database", "read-only", "permission denied", "command denied"]) {
+    } else if has(&[
+        "readonly database",
+        "unable to open database file",
+        "read-only",
+        "permission denied",
+        "command denied",
+    ]) {
         DbError::ReadOnly(why)
     } else if has(&["database is locked", "Lock wait timeout", "Deadlock found", "deadlock detected", "lock timeout"]) {
         DbError::Locked(why)

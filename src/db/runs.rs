@@ -88,6 +88,13 @@ pub fn bury_dead(conn: &mut Connection, command: &str, source: &str, except: i64
     sql(update).bind(command).bind(source).bind(except).execute(conn, "marking dead runs")
 }
 
+/// Whether a run of a command ever came to its end.
+pub fn ended_well(conn: &mut Connection, command: &str, source: &str) -> Result<bool, DbError> {
+    let read = "SELECT COUNT(*) AS n FROM runs WHERE command = ? AND source = ? AND status = 'ok'";
+    let count = sql(read).bind(command).bind(source).first::<Number>(conn, "looking for earlier runs")?;
+    Ok(count.is_some_and(|count| count.n > 0))
+}
+
 /// Counts calls before they are sent, or takes back what was counted and not sent. False when the
 /// run is no longer ours to count for.
 pub fn count_calls(conn: &mut Connection, run_id: i64, calls: i64, credits: i64) -> Result<bool, DbError> {

@@ -66,7 +66,11 @@ impl DatabaseUrl {
             "sqlite" => return Ok(DatabaseUrl::Sqlite(PathBuf::from(rest))),
             "mysql" => Backend::Mysql,
             "postgres" | "postgresql" => Backend::Postgres,
-            other => return Err(DatabaseUrlError::UnknownScheme(other.to_owned())),
+            // Anything longer may be a user and a password in front of some other ://.
+            other if other.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) => {
+                return Err(DatabaseUrlError::UnknownScheme(other.to_owned()));
+            }
+            _ => return Err(DatabaseUrlError::NoScheme),
         };
         let url = url::Url::parse(text).map_err(DatabaseUrlError::Malformed)?;
         if url.host_str().is_none_or(str::is_empty) {

@@ -34,18 +34,18 @@ impl AssetSink {
     /// Makes every active coin that the list did not hold inactive, and says how many those were.
     pub fn deactivate_unlisted(&mut self) -> Result<u64, DbError> {
         let source = self.session.source().to_owned();
-        let (mut after, mut vanished) = (0, 0);
-        loop {
-            let active = assets::active_after(self.session.conn(), &source, after, CHUNK)?;
-            let Some((last, _)) = active.last() else { return Ok(vanished) };
-            after = *last;
+        let (mut after, mut vanished) = (Some(0), 0);
+        while let Some(from) = after {
+            let part = assets::active_after(self.session.conn(), &source, from, CHUNK)?;
+            after = part.next;
             let gone: Vec<i64> =
-                active.iter().map(|(id, _)| *id).filter(|id| !self.listed.contains(*id as u64)).collect();
+                part.coins.iter().map(|(id, _)| *id).filter(|id| !self.listed.contains(*id as u64)).collect();
             if !gone.is_empty() {
                 self.session.batch(|batch| assets::deactivate(batch, &gone))?;
                 vanished += gone.len() as u64;
             }
         }
+        Ok(vanished)
     }
 }
 

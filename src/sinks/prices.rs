@@ -54,12 +54,11 @@ impl PriceSink {
         let source = self.session.source().to_owned();
         let known = absences::all(self.session.conn(), &source, vs_currency)?;
         let recent: RoaringTreemap = known.iter().filter(|a| a.recent).map(|a| a.asset_id as u64).collect();
-        let active = assets::active_after(self.session.conn(), &source, after, CHUNK)?;
-        let next = active.last().map(|(id, _)| *id);
+        let part = assets::active_after(self.session.conn(), &source, after, CHUNK)?;
         let empty = Seen::default();
         let seen = self.currencies.get(vs_currency).unwrap_or(&empty);
-        let mut missing = Missing { ask: Vec::new(), skipped: 0, next };
-        for (id, source_id) in active {
+        let mut missing = Missing { ask: Vec::new(), skipped: 0, next: part.next };
+        for (id, source_id) in part.coins {
             if seen.coins.contains(id as u64) {
                 continue;
             }

@@ -43,6 +43,9 @@ const SANDBOX_HEADER: &str = "x-coinetl-sandbox";
 /// Lets a call pass when it is its turn, after having counted it.
 pub trait Gate: Send + Sync {
     fn admit(&self) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
+
+    /// The call that was let pass is not made: a later one takes its place.
+    fn give_back(&self);
 }
 
 /// How long to wait for what.
@@ -136,6 +139,11 @@ impl Client {
         loop {
             self.wait_for_hold().await;
             self.gate.admit().await.map_err(SourceError::Gate)?;
+            if *self.hold.lock().await > Instant::now() {
+                // Another call was limited while this one waited for its turn.
+                self.gate.give_back();
+                continue;
+            }
             let err = match self.once(request, &read).await {
                 Ok(answer) => return Ok(answer),
                 Err(err) => err,
@@ -179,8 +187,10 @@ impl Client {
         let mut response = self.http.get(url).send().await.map_err(|err| self.unreachable(err))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let explain =
-            |body: &[u8]| self.source.explain(&ErrorAnswer { endpoint, status: status.as_u16(), retry_after, body });
+        let explain = |body: &[u8]| {
+            let body = &self.without_key(body);
+            self.source.explain(&ErrorAnswer { endpoint, status: status.as_u16(), retry_after, body })
+        };
         if status != StatusCode::OK {
             let mut body = Vec::new();
             while body.len() < MAX_ERROR_BYTES {
@@ -225,6 +235,14 @@ impl Client {
         }
         let content = read(Body(body)).map_err(|why| SourceError::malformed(endpoint, why))?;
         Ok(Answer { content, sandbox })
+    }
+
+    /// Some servers say back what they were sent: the key must not get into a message that way.
+    fn without_key(&self, body: &[u8]) -> Vec<u8> {
+        match &self.access.key {
+            Some((_, key)) => String::from_utf8_lossy(body).replace(key.expose_secret(), "[the key]").into_bytes(),
+            None => body.to_vec(),
+        }
     }
 
     fn unreachable(&self, err: reqwest::Error) -> SourceError {

@@ -1,1 +1,23 @@
-fn main(){}
+//! The behaviour of the real binary, from the outside: a command line, a vendor that a stub or the
+//! sandbox plays, a database, and what is in it afterwards.
+//!
+//! Every behaviour that touches a database runs on all three. SQLite is always there; the servers
+//! are used when `COINETL_TEST_MYSQL_URL` and `COINETL_TEST_POSTGRES_URL` name them.
+
+#[macro_use]
+mod support;
+
+mod assets;
+mod db_setup;
+mod faults;
+mod kill;
+mod migrations;
+mod numbers;
+mod overlap;
+mod prices;
+mod recordings;
+mod result;
+mod sandbox;
+mod support_itself;
+mod text;
+mod views;

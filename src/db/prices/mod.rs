@@ -15,9 +15,12 @@ use diesel::sql_types::BigInt;
 
 use super::error::DbError;
 use super::session::Batch;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 use super::sql::sql;
 use super::url::Backend;
-use crate::domain::{Carried, Column, Figures, Stamp};
+#[cfg(any(feature = "mysql", feature = "postgres", test))]
+use crate::domain::Column;
+use crate::domain::{Carried, Figures, Stamp};
 
 /// An observation of a stored coin.
 #[derive(Debug, Clone, PartialEq)]

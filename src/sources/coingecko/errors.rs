@@ -41,6 +41,10 @@ pub fn explain(answer: &ErrorAnswer<'_>) -> SourceError {
         },
         (429, _) => SourceError::Limited { status, message, retry_after: answer.retry_after },
         (403, _) => SourceError::Blocked { message },
+        (300..=399, _) => {
+            let message = "it sends us to another address, where no key of yours goes".to_owned();
+            SourceError::NotFound { endpoint, status, message }
+        }
         (404, _) => SourceError::NotFound { endpoint, status, message },
         (408, _) | (500.., _) => SourceError::Server { status, message },
         (200, _) => SourceError::Malformed { endpoint, why: format!("an object instead of an array: {message}") },

@@ -1,0 +1,67 @@
+//! `kill -9` at any moment, run it again, and every table but `runs` is that of an undisturbed run.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::support::test_db::{TestDb, assert_same};
+use crate::support::workdir::SandboxServer;
+
+const ASSETS: &[&str] = &["assets", "upsert"];
+const PRICES: &[&str] = &["prices", "insert", "--vs", "usd,eur"];
+const KILLS: usize = 8;
+
+on_every_database!(killed_runs_leave_nothing_lost_and_nothing_doubled);
+
+/// Everything but run ids and our own stamps: of coins without a time of their own each run is an
+/// observation.
+const TABLES: [&str; 4] = [
+    "SELECT id, source, source_id, symbol, name, active FROM assets ORDER BY id",
+    "SELECT asset_id, vs_currency, observed_at, price, volume_24h, base_volume_24h, market_cap, circulating_supply, \
+     total_supply, market_cap_rank, change_1h, change_24h, change_7d, change_30d FROM prices \
+     WHERE observed_at < '2026-06-02 00:00:00.000' \
+     ORDER BY asset_id, vs_currency, observed_at",
+    "SELECT source, topic, partition_id, offset_id, payload, error FROM dead_letters ORDER BY id",
+    "SELECT asset_id, vs_currency FROM absences ORDER BY asset_id, vs_currency",
+];
+
+fn killed_runs_leave_nothing_lost_and_nothing_doubled(db: &TestDb) {
+    let market = ["--assets", "4000", "--at", "2026-06-01T00:00:00Z", "--speed", "0"];
+    let sandbox = SandboxServer::start(market);
+    let whole = TestDb::new(db.backend()).expect("the same kind of database");
+    whole.setup();
+    let mut moments = Vec::new();
+    let mut hits = 0;
+    for args in [ASSETS, PRICES] {
+        let undisturbed = whole.ask(args, &sandbox.url()).run().expect(0).seconds;
+        let mut spread = undisturbed;
+        for _ in 0..KILLS {
+            let after = rand::rng().random_range(0.0..spread);
+            moments.push(format!("{} after {after:.3} s", args[0]));
+            let mut running = db.ask(args, &sandbox.url()).spawn();
+            std::thread::sleep(Duration::from_secs_f64(after));
+            if running.is_running() {
+                hits += 1;
+            } else {
+                // Faster this time: the next blow comes earlier.
+                spread = spread.min(after).max(0.05);
+            }
+            running.kill();
+            let output = running.wait();
+            assert!(!output.stderr.contains("panicked"), "{output}");
+            // Nobody here needs to wait 15 s: that the dead are taken over in time is shown elsewhere.
+            db.execute("DELETE FROM leases");
+        }
+        db.ask(args, &sandbox.url()).run().expect(0);
+    }
+    assert!(hits >= KILLS / 2, "only {hits} of {moments:?} came in time");
+    for sql in TABLES {
+        let (killed, undisturbed) = (db.lines(sql), whole.lines(sql));
+        if killed != undisturbed {
+            eprintln!("killed: {moments:?}");
+        }
+        assert_same(&killed, &undisturbed);
+    }
+    assert_eq!(db.number("SELECT COUNT(*) FROM leases"), 0);
+    assert_eq!(db.lines("SELECT DISTINCT status FROM runs WHERE status = 'running'"), [""; 0]);
+}

@@ -1,0 +1,10 @@
+//! What the tests share: running the binary, a database of their own, a vendor that answers as told.
+
+// Not every build of the suite uses every tool.
+#![allow(dead_code)]
+
+pub mod gecko;
+pub mod stub;
+#[macro_use]
+pub mod test_db;
+pub mod workdir;
