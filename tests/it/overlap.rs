@@ -13,11 +13,33 @@ const COINS: usize = 2_000;
 
 on_every_database!(
     the_second_run_is_told_or_waits,
+    a_signal_ends_the_run_in_order,
+    different_commands_run_side_by_side,
+);
+
+/// These wait most of their time: the three databases at once.
+macro_rules! on_all_databases_at_once {
+    ($($behaviour:ident),+ $(,)?) => {
+        mod at_once {
+            use crate::support::test_db::{Backend, TestDb};
+            $(
+                #[test]
+                fn $behaviour() {
+                    std::thread::scope(|scope| {
+                        for backend in [Backend::Sqlite, Backend::Mysql, Backend::Postgres] {
+                            scope.spawn(move || TestDb::with(backend, super::$behaviour));
+                        }
+                    });
+                }
+            )+
+        }
+    };
+}
+
+on_all_databases_at_once!(
     a_dead_owner_is_taken_over_after_15_s,
     a_sleeping_owner_is_taken_over_and_refused,
     a_clock_set_back_holds_nobody_up,
-    a_signal_ends_the_run_in_order,
-    different_commands_run_side_by_side,
 );
 
 /// A market whose pages take their time, so that a run can be met in the middle.
