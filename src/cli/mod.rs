@@ -144,7 +144,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::DbSetup(args) => db_setup::run(args, &context),
         Command::Assets(AssetsCommand::Upsert(args)) => assets::run(args, &context),
         Command::Prices(PricesCommand::Insert(args)) => prices::run(args, &context),
-        Command::Sandbox(args) => sandbox::run(args),
+        Command::Sandbox(args) => sandbox::run(args, &context),
     };
     result.unwrap_or_else(|err| failed(err, &source))
 }

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::output::{Outcome, Report};
 use super::stop;
+use super::{Context, Output};
 use crate::exit::Exit;
 use crate::sandbox::{self, Fault, Options};
 
@@ -36,7 +37,7 @@ pub struct Args {
     speed: f64,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let options = Options {
         bind: args.bind,
         assets: args.assets,
@@ -51,11 +52,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let sandbox =
             sandbox::start(options).await.with_context(|| format!("the sandbox can't listen on {}", args.bind))?;
         let addr = sandbox.addr();
-        let mut stdout = std::io::stdout().lock();
-        // Whoever started us may not read it.
-        let _ = writeln!(stdout, "coinetl sandbox: http://{addr} (COINGECKO_API_URL=http://{addr}/api/v3)");
-        let _ = stdout.flush();
-        drop(stdout);
+        let line = format!("coinetl sandbox: http://{addr} (COINGECKO_API_URL=http://{addr}/api/v3)");
+        // Whoever started us may not read it. For programs stdout carries the result alone.
+        let _ = match context.output {
+            Output::Text => writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush()),
+            Output::Json => writeln!(std::io::stderr(), "{line}"),
+        };
         stop::asked().await;
         sandbox.stop().await;
         anyhow::Ok(())

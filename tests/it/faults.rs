@@ -111,9 +111,11 @@ fn a_read_only_folder_is_told() {
 #[test]
 fn a_wrong_password_is_refused_and_never_told() {
     let dir = Workdir::new();
-    for variable in ["COINETL_TEST_MYSQL_LOCKED_URL", "COINETL_TEST_POSTGRES_LOCKED_URL"] {
+    for (variable, built_in) in [
+        ("COINETL_TEST_MYSQL_LOCKED_URL", cfg!(feature = "mysql")),
+        ("COINETL_TEST_POSTGRES_LOCKED_URL", cfg!(feature = "postgres")),
+    ] {
         let url = std::env::var(variable).unwrap_or_default();
-        let built_in = if variable.contains("MYSQL") { cfg!(feature = "mysql") } else { cfg!(feature = "postgres") };
         if url.is_empty() || !built_in {
             loud(&format!("SKIPPED a_wrong_password_is_refused_and_never_told: {variable} is not set or not built in"));
             continue;
