@@ -52,13 +52,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         let sandbox =
             sandbox::start(options).await.with_context(|| format!("the sandbox can't listen on {}", args.bind))?;
         let addr = sandbox.addr();
+        // Before the line below: whoever reads it may ask us to stop at once.
+        let asked = stop::asked();
         let line = format!("coinetl sandbox: http://{addr} (COINGECKO_API_URL=http://{addr}/api/v3)");
         // Whoever started us may not read it. For programs stdout carries the result alone.
         let _ = match context.output {
             Output::Text => writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush()),
             Output::Json => writeln!(std::io::stderr(), "{line}"),
         };
-        stop::asked().await;
+        asked.await;
         sandbox.stop().await;
         anyhow::Ok(())
     })?;
