@@ -69,7 +69,7 @@ pub fn classify(doing: &'static str, err: &DieselError) -> DbError {
             _ => {}
         }
     }
-    if has(&["disk is full", "No space left", "is full", "disk I/O error", "could not extend file"]) {
+    if has(&["disk is full", "Disk full", "No space left", "is full", "disk I/O error", "could not extend file"]) {
         DbError::Full(why)
     } else if has(&[
         "readonly database",

@@ -373,5 +373,10 @@ fn cap_day(day: &Day, cap: f64, bits: u64) -> CapDay {
         return CapDay { change: 0.0, percent: 0.0 };
     }
     let percent = day.percent + 0.004 * bell(bits);
+    if (bits >> 40) % 200 == 7 {
+        // A cap that did not move leaves the rounding of the vendor's subtraction: -1.4e-06 of a dollar.
+        let change = -cap * f64::EPSILON * (1.0 + unit(bits >> 8));
+        return CapDay { change, percent: 0.0 };
+    }
     CapDay { change: cap - cap / (1.0 + percent / 100.0), percent }
 }

@@ -8,14 +8,16 @@ use crate::domain::{Coin, Column, Figures, PricePoint, Reject, Stamp};
 /// A record of `/coins/list`.
 pub fn asset(record: &[u8]) -> Result<Coin, Reject> {
     let reject = |source_id, reason| reject(record, source_id, reason);
-    let listed: ListedCoin = serde_json::from_slice(record).map_err(|err| reject(None, err.to_string()))?;
+    let broken = |err: serde_json::Error| reject(id_of_broken(record), err.to_string());
+    let listed: ListedCoin = serde_json::from_slice(record).map_err(broken)?;
     coin(listed.id, listed.symbol, listed.name).map_err(|(id, reason)| reject(id, reason))
 }
 
 /// A record of `/coins/markets`, asked for in `vs_currency`.
 pub fn price(record: &[u8], vs_currency: &Arc<str>) -> Result<PricePoint, Reject> {
     let reject = |source_id, reason| reject(record, source_id, reason);
-    let mut market: Market = serde_json::from_slice(record).map_err(|err| reject(None, err.to_string()))?;
+    let broken = |err: serde_json::Error| reject(id_of_broken(record), err.to_string());
+    let mut market: Market = serde_json::from_slice(record).map_err(broken)?;
     let (id, symbol, name) =
         (std::mem::take(&mut market.id), std::mem::take(&mut market.symbol), std::mem::take(&mut market.name));
     let coin = coin(id, symbol, name).map_err(|(id, reason)| reject(id, reason))?;
@@ -28,6 +30,15 @@ pub fn price(record: &[u8], vs_currency: &Arc<str>) -> Result<PricePoint, Reject
 
 fn reject(record: &[u8], source_id: Option<String>, reason: String) -> Reject {
     Reject { source_id, payload: String::from_utf8_lossy(record).trim().to_owned(), reason }
+}
+
+/// The id of a record that is no JSON (a bare `NaN`, a number too large): a coin that is known to be
+/// broken need not be asked for again.
+fn id_of_broken(record: &[u8]) -> Option<String> {
+    const KEY: &[u8] = b"\"id\"";
+    let at = record.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let value = record[at..].trim_ascii_start().strip_prefix(b":")?;
+    serde_json::Deserializer::from_slice(value).into_iter::<String>().next()?.ok()
 }
 
 fn coin(id: Field, symbol: Field, name: Field) -> Result<Coin, (Option<String>, String)> {
@@ -136,8 +147,10 @@ mod tests {
             (r#"{"symbol":"x"}"#, None, "id is missing"),
             (r#"{"id":null}"#, None, "id is missing"),
             (r#"{"id":""}"#, Some(""), "id is empty"),
-            (r#"{"id":"a","current_price":NaN}"#, None, "expected value"),
-            (r#"{"id":"a","current_price":1e999}"#, None, "number out of range"),
+            (r#"{"id":"a","current_price":NaN}"#, Some("a"), "expected value"),
+            (r#"{"id": "a\u00e9","current_price":-Infinity}"#, Some("aé"), "invalid number"),
+            (r#"{"current_price":NaN}"#, None, "expected value"),
+            (r#"{"id":"a","current_price":1e999}"#, Some("a"), "number out of range"),
             (r#"{"id":"a","current_price":"NaN"}"#, Some("a"), "price is not a finite number"),
             (r#"{"id":"a","current_price":"-Infinity"}"#, Some("a"), "price is not a finite number"),
             (r#"{"id":"a","current_price":"much"}"#, Some("a"), "price is not a number: \"much\""),
