@@ -10,9 +10,10 @@ use diesel::sql_types::BigInt;
 
 use super::conn::Connection;
 use super::error::DbError;
-use super::lease::{Lease, transaction};
+use super::lease::Lease;
 use super::runs;
 use super::sql::sql;
+use super::transaction::transaction;
 use super::url::Backend;
 
 /// Slots are this much further apart than the limit says, so that jitter on the way does not make

@@ -7,9 +7,8 @@
 use std::time::{Duration, Instant};
 
 use super::conn::Connection;
-use super::error::{DbError, Doing};
+use super::error::DbError;
 use super::sql::sql;
-use diesel::Connection as _;
 use diesel::sql_types::{BigInt, Text};
 
 pub const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -168,32 +167,5 @@ impl Lease {
 
     pub fn lost(&self) -> DbError {
         DbError::LeaseLost { command: self.command.clone(), source_name: self.source.clone() }
-    }
-}
-
-/// A transaction that takes SQLite's write lock at once: a read that later wants to write would be
-/// refused instead of made to wait.
-pub fn transaction<R>(
-    conn: &mut Connection,
-    work: impl FnOnce(&mut Connection) -> Result<R, DbError>,
-) -> Result<R, DbError> {
-    let mut result = None;
-    let inner = |conn: &mut Connection| match work(conn) {
-        Ok(value) => {
-            result = Some(Ok(value));
-            Ok(())
-        }
-        Err(err) => {
-            result = Some(Err(err));
-            Err(diesel::result::Error::RollbackTransaction)
-        }
-    };
-    let ended = conn.transaction::<(), diesel::result::Error, _>(inner);
-    match (result, ended) {
-        // The work went well and the commit did not, or the other way round: the first word counts.
-        (Some(Err(err)), _) => Err(err),
-        (_, Err(err)) => Err(err).doing("committing"),
-        (Some(Ok(value)), Ok(())) => Ok(value),
-        (None, Ok(())) => Err(DbError::Query { doing: "committing", why: "nothing was done".to_owned() }),
     }
 }

@@ -18,6 +18,7 @@ pub mod session;
 pub mod shared;
 mod sql;
 mod sqlite_raw;
+mod transaction;
 mod url;
 pub mod views;
 

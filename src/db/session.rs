@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::conn::{Connection, Opened};
 use super::error::DbError;
-use super::lease::{self, Lease, transaction};
+use super::lease::{self, Lease};
 use super::runs::{self, Status, Tally};
 use super::sqlite_raw::RawSqlite;
+use super::transaction::transaction;
 
 /// A batch that met another writer is tried again this often.
 const MAX_CONFLICTS: u32 = 5;

@@ -1,0 +1,146 @@
+//! The course of a run: pages first, then what they left out.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use indicatif::ProgressBar;
+use tokio::sync::mpsc;
+
+use super::Args;
+use super::pages::Fetch;
+use super::table::top_table;
+use crate::cli::run::{Done, Job};
+use crate::db::DbError;
+use crate::pipeline;
+use crate::sinks::prices::PriceSink;
+
+/// Names told in a message; the rest is counted.
+const NAMED: usize = 10;
+
+pub async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar, for_people: bool) -> anyhow::Result<Done> {
+    let mut done = Done::default();
+    let mut distinct = HashSet::new();
+    for vs_currency in args.vs.iter().filter(|vs| distinct.insert(*vs)) {
+        let vs: Arc<str> = Arc::from(vs_currency.as_str());
+        match &args.ids {
+            Some(ids) => {
+                let mut distinct = HashSet::new();
+                let ids: Vec<String> = ids.iter().filter(|id| distinct.insert(*id)).cloned().collect();
+                if copied(&job, &bar, &mut done, async |fetch| fetch.by_ids(&vs, &ids).await).await? {
+                    name_unknown(&job, &vs, ids, &mut done).await?;
+                }
+            }
+            None => {
+                if copied(&job, &bar, &mut done, async |fetch| fetch.pages(&vs, args.top).await).await? {
+                    heal(&job, &vs, args.top, &bar, &mut done).await?;
+                }
+            }
+        }
+    }
+    bar.finish_and_clear();
+    if for_people {
+        done.text = top_table(&job, args.vs.first().map_or("usd", String::as_str)).await;
+    }
+    Ok(done)
+}
+
+/// Fetches, and copies to the database at the same time. False when something that was asked for
+/// did not come.
+async fn copied(
+    job: &Arc<Job<PriceSink>>,
+    bar: &ProgressBar,
+    done: &mut Done,
+    work: impl AsyncFnOnce(&mut Fetch) -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
+    let (out, batches) = mpsc::channel(pipeline::QUEUE);
+    let mut fetch = Fetch::new(job.clone(), out, bar.clone());
+    let fetching = async {
+        let whole = work(&mut fetch).await;
+        // Closes the channel, which ends the copying.
+        let Fetch { out, failures, .. } = fetch;
+        drop(out);
+        whole.map(|whole| (whole, failures))
+    };
+    let (fetched, copied) = tokio::join!(fetching, pipeline::copy(batches, &job.sink));
+    // A writer that failed makes the fetching fail too: its own error is the one to tell.
+    copied?;
+    let (whole, failures) = fetched?;
+    done.problems.extend(failures.sentences());
+    done.cause = done.cause.take().or(failures.cause);
+    Ok(whole)
+}
+
+/// `--ids`: what the source does not know is named.
+async fn name_unknown(
+    job: &Arc<Job<PriceSink>>,
+    vs: &Arc<str>,
+    ids: Vec<String>,
+    done: &mut Done,
+) -> anyhow::Result<()> {
+    let currency = vs.clone();
+    let looked_up = job.sink.run(move |sink| {
+        let unknown = sink.unseen_ids(&currency, &ids)?;
+        sink.record_absent(&currency, &[], unknown.len() as i64)?;
+        Ok::<_, DbError>(unknown)
+    });
+    let unknown = looked_up.await?;
+    if !unknown.is_empty() {
+        let names: Vec<&str> = unknown.iter().take(NAMED).map(String::as_str).collect();
+        let more = unknown.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        done.problems.push(format!(
+            "the source has no price in {vs} for: {}{more}; ids are the source's own (see assets.source_id)",
+            names.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Coins that moved from one page to another while these were fetched are asked for by id.
+async fn heal(
+    job: &Arc<Job<PriceSink>>,
+    vs: &Arc<str>,
+    top: Option<u64>,
+    bar: &ProgressBar,
+    done: &mut Done,
+) -> anyhow::Result<()> {
+    if let Some(top) = top {
+        let missing = job.sink.run({
+            let vs = vs.clone();
+            move |sink| sink.missing_of_top(&vs, top)
+        });
+        let missing = missing.await?;
+        if !missing.is_empty() {
+            let ids: Vec<String> = missing.into_iter().map(|(_, source_id)| source_id).collect();
+            copied(job, bar, done, async |fetch| fetch.by_ids(vs, &ids).await).await?;
+        }
+        return Ok(());
+    }
+    let (mut after, mut pending, mut skipped) = (Some(0), Vec::new(), 0);
+    while let Some(from) = after {
+        let vs_currency = vs.clone();
+        let missing = job.sink.run(move |sink| sink.missing_after(&vs_currency, from)).await?;
+        after = missing.next;
+        skipped += missing.skipped;
+        pending.extend(missing.ask);
+        // Whole calls only, so that none is spent on a few.
+        let page_size = job.source().page_size();
+        while pending.len() >= page_size || (after.is_none() && !pending.is_empty()) {
+            let part: Vec<(i64, String)> = pending.drain(..page_size.min(pending.len())).collect();
+            let (ids, source_ids): (Vec<i64>, Vec<String>) = part.into_iter().unzip();
+            if !copied(job, bar, done, async |fetch| fetch.by_ids(vs, &source_ids).await).await? {
+                // What a failed call left out is not absent.
+                return Ok(());
+            }
+            let vs = vs.clone();
+            let recorded = job.sink.run(move |sink| {
+                let absent = sink.unseen(&vs, &ids);
+                sink.record_absent(&vs, &absent, absent.len() as i64)
+            });
+            recorded.await?;
+        }
+    }
+    let vs = vs.clone();
+    job.sink.run(move |sink| sink.record_absent(&vs, &[], skipped)).await?;
+    Ok(())
+}
