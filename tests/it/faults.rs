@@ -442,8 +442,8 @@ always! {
     assets_slow: ASSETS "slow" 5 calls, 75 "no whole answer within 300ms";
     assets_drop: ASSETS "drop" 5 calls, 75 "can't be reached (error decoding response body";
     assets_empty: ASSETS "empty" 1 calls, 75 "the coin list is empty";
-    prices_429: PRICES "429" 15 calls, 75 "page 1 of usd failed: the source limits us (HTTP 429, retry after 1 s)";
-    prices_429_bare: PRICES "429-bare" 15 calls, 75 "page 1 of usd failed: the source limits us (HTTP 429)";
+    prices_429: PRICES "429" 15 calls, 75 "page 3 of usd failed: the source limits us (HTTP 429, retry after 1 s)";
+    prices_429_bare: PRICES "429-bare" 15 calls, 75 "page 3 of usd failed: the source limits us (HTTP 429)";
     prices_500: PRICES "500" 15 calls, 75 "page 3 of usd failed: the source has trouble of its own (HTTP 500)";
     prices_html: PRICES "html" 15 calls, 75 "it is text/html, not JSON";
     prices_truncated: PRICES "truncated" 15 calls, 75 "the answer ends in the middle";
