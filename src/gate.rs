@@ -2,15 +2,18 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use futures::future::{BoxFuture, FutureExt};
 
 use crate::db::calls::{self, Step, Turn};
 use crate::db::lease::{HEARTBEAT, Lease};
+use crate::db::session::CONFLICT_PATIENCE;
 use crate::db::{Connection, DbError, Shared};
 use crate::sources::http::Gate;
 
-/// A gate on a database connection of its own, so that a call never waits for a batch to be written.
+/// A gate on a database connection of its own, so that a call does not wait for its turn in the
+/// queue of batches; at most for the one that is being written.
 pub struct DbGate {
     control: Shared<Connection>,
     turn: Mutex<Turn>,
@@ -88,7 +91,7 @@ impl DbGate {
             self.calls.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        let mut seen = None;
+        let (mut seen, mut asked) = (None, Instant::now());
         loop {
             let (turn, before) = (self.turn(), seen);
             let count = match turn.interval {
@@ -101,10 +104,11 @@ impl DbGate {
                 Ok(Step::Wait { until, seen: slot }) => {
                     seen = Some(slot);
                     tokio::time::sleep_until(until.into()).await;
+                    asked = Instant::now();
                     continue;
                 }
                 // Another host was writing at this moment.
-                Err(DbError::Locked(why)) => {
+                Err(DbError::Locked(why)) if asked.elapsed() < CONFLICT_PATIENCE => {
                     log::debug!("call slot: {why}");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     continue;

@@ -62,5 +62,10 @@ def stamp(text, as_text):
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
+def observed(record, otherwise, as_text):
+    """Some coins were never updated; they get the run's time."""
+    return stamp(record["last_updated"], as_text) if record.get("last_updated") else otherwise
+
+
 def figures(record):
     return {name: record.get(field) for name, field in FIGURES.items()}

@@ -8,7 +8,7 @@ from sqlalchemy import MetaData, create_engine, select
 from sqlalchemy.ext.automap import automap_base
 from sqlalchemy.orm import Session
 
-from client import PAGE, SOURCE, Api, figures, now, stamp
+from client import PAGE, SOURCE, Api, figures, now, observed
 
 
 def main():
@@ -51,7 +51,7 @@ def main():
                     price(
                         asset_id=found.id,
                         vs_currency="usd",
-                        observed_at=stamp(record["last_updated"], as_text=True),
+                        observed_at=observed(record, today, as_text=True),
                         run_id=1,
                         **figures(record),
                     )

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import MetaData, create_engine, select
 
-from client import PAGE, SOURCE, THREADS, Api, figures, now, stamp
+from client import PAGE, SOURCE, THREADS, Api, figures, now, observed
 
 
 def upsert(connection, table, rows, keys):
@@ -49,7 +49,7 @@ def main():
     ]
     with engine.begin() as connection:
         upsert(connection, assets, rows, ["source", "source_id"])
-        ids = dict(connection.execute(select(assets.c.source_id, assets.c.id)).tuples().all())
+        ids = {key: number for key, number in connection.execute(select(assets.c.source_id, assets.c.id))}
 
     seen, rows = set(), []
     with ThreadPoolExecutor(THREADS) as pool:
@@ -59,7 +59,7 @@ def main():
                 if asset_id is None or asset_id in seen:
                     continue
                 seen.add(asset_id)
-                key = (asset_id, "usd", stamp(record["last_updated"], as_text))
+                key = (asset_id, "usd", observed(record, today, as_text))
                 rows.append(dict(zip(("asset_id", "vs_currency", "observed_at"), key), run_id=1, **figures(record)))
     with engine.begin() as connection:
         upsert(connection, prices, rows, ["asset_id", "vs_currency", "observed_at"])

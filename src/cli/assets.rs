@@ -22,8 +22,8 @@ pub const NAME: &str = "assets upsert";
 
 /// Coins parsed and written at a time.
 const BATCH: usize = 5_000;
-/// A list with a smaller share of the active coins is taken for a broken answer.
-const SMALLEST_SHARE: f64 = 0.9;
+/// A list that lacks a larger share of the active coins is taken for a broken answer.
+const LARGEST_LOSS: f64 = 0.1;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -85,13 +85,18 @@ async fn upsert(job: Arc<Job<AssetSink>>, allow_shrink: bool) -> anyhow::Result<
     });
     pipeline::copy(batches, &job.sink).await?;
     parser.await.map_err(anyhow::Error::from)??;
-    let (listed, smallest) = (job.sink.run(|sink| sink.listed()).await, active as f64 * SMALLEST_SHARE);
+    let lacking = job.sink.run(AssetSink::count_unlisted).await?;
     let mut done = Done::default();
     done.more.insert("deactivated".into(), json!(0));
-    if (listed as f64) < smallest && !allow_shrink {
+    let shrunk = lacking as f64 > active as f64 * LARGEST_LOSS && !allow_shrink;
+    if shrunk || count == 0 {
+        let remedy = match count {
+            0 => "run again later".to_owned(),
+            _ => "if the source really shrank, run `coinetl assets upsert --allow-shrink`".to_owned(),
+        };
         done.problems.push(format!(
-            "the list holds {listed} coins but {active} are active: taken for a broken answer, no coin was deactivated; \
-             if the source really shrank, run `coinetl assets upsert --allow-shrink`"
+            "the list of {count} coins lacks {lacking} of {active} active ones: taken for a broken answer, no coin was \
+             deactivated; {remedy}"
         ));
         return Ok(done);
     }

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 
 use super::output::{Outcome, Report};
@@ -49,8 +48,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let sandbox =
-            sandbox::start(options).await.with_context(|| format!("the sandbox can't listen on {}", args.bind))?;
+        let sandbox = sandbox::start(options).await?;
         let addr = sandbox.addr();
         // Before the line below: whoever reads it may ask us to stop at once.
         let asked = stop::asked();

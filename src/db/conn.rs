@@ -8,7 +8,7 @@ use diesel::connection::SimpleConnection;
 use super::any::AnyConnection;
 use super::error::{DbError, Doing};
 use super::sqlite_raw::{self, RawSqlite};
-use super::url::{Backend, DatabaseUrl};
+use super::url::{Backend, DatabaseUrl, without_password};
 
 pub type Connection = AnyConnection;
 pub type ConnectionBackend = <AnyConnection as diesel::Connection>::Backend;
@@ -85,6 +85,12 @@ fn sqlite(url: &DatabaseUrl, path: &Path, absent: Absent) -> Result<Opened, DbEr
 /// A server's refusal in the driver's words.
 struct Refusal(String);
 
+impl Refusal {
+    fn new(url: &url::Url, err: &dyn std::fmt::Display) -> Self {
+        Refusal(without_password(url, &err.to_string()))
+    }
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0.trim())
@@ -99,12 +105,12 @@ fn server_connection(backend: Backend, url: &url::Url) -> Result<AnyConnection, 
     match backend {
         #[cfg(feature = "mysql")]
         Backend::Mysql => {
-            let conn = diesel::MysqlConnection::establish(url.as_str()).map_err(|err| Refusal(err.to_string()))?;
+            let conn = diesel::MysqlConnection::establish(url.as_str()).map_err(|err| Refusal::new(url, &err))?;
             let mut conn = AnyConnection::Mysql(conn);
             // UTC whatever the server thinks; strict, so that nothing is cut to fit.
             let settings = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10, \
                             sql_mode = 'STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ENGINE_SUBSTITUTION'";
-            conn.batch_execute(settings).map_err(|err| Refusal(err.to_string()))?;
+            conn.batch_execute(settings).map_err(|err| Refusal::new(url, &err))?;
             // MariaDB alone can end a transaction whose owner sleeps; without it the row lock waits.
             let _ = conn.batch_execute("SET idle_transaction_timeout = 15");
             Ok(conn)
@@ -115,12 +121,12 @@ fn server_connection(backend: Backend, url: &url::Url) -> Result<AnyConnection, 
             if !url.query_pairs().any(|(name, _)| name == "connect_timeout") {
                 url.query_pairs_mut().append_pair("connect_timeout", "10");
             }
-            let conn = diesel::PgConnection::establish(url.as_str()).map_err(|err| Refusal(err.to_string()))?;
+            let conn = diesel::PgConnection::establish(url.as_str()).map_err(|err| Refusal::new(&url, &err))?;
             let mut conn = AnyConnection::Postgres(conn);
             // A stopped owner must not hold its row locks longer than its lease.
             let settings = "SET TIME ZONE 'UTC'; SET lock_timeout = '10s'; SET client_min_messages = warning; \
                             SET idle_in_transaction_session_timeout = '15s'";
-            conn.batch_execute(settings).map_err(|err| Refusal(err.to_string()))?;
+            conn.batch_execute(settings).map_err(|err| Refusal::new(&url, &err))?;
             Ok(conn)
         }
         _ => Err(Refusal(String::new())),

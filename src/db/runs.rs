@@ -88,7 +88,7 @@ pub fn bury_dead(conn: &mut Connection, command: &str, source: &str, except: i64
     sql(update).bind(command).bind(source).bind(except).execute(conn, "marking dead runs")
 }
 
-/// Whether a run of a command ever came to its end.
+/// Whether a run of a command ever ended with all it was asked for.
 pub fn ended_well(conn: &mut Connection, command: &str, source: &str) -> Result<bool, DbError> {
     let read = "SELECT COUNT(*) AS n FROM runs WHERE command = ? AND source = ? AND status = 'ok'";
     let count = sql(read).bind(command).bind(source).first::<Number>(conn, "looking for earlier runs")?;
@@ -129,7 +129,8 @@ pub fn finish(conn: &mut Connection, run_id: i64, status: Status, error: Option<
     );
     sql(update)
         .bind(status.name())
-        .bind(error.map(str::to_owned))
+        // MySQL's TEXT holds 65,535 bytes, and a long list of failures tells no more than its start.
+        .bind(error.map(|error| error[..error.floor_char_boundary(8_000)].to_owned()))
         .bind(run_id)
         .execute(conn, "finishing the run")
         .map(|_| ())

@@ -1,16 +1,17 @@
 //! A run's writing connection: every batch is one transaction of lease, rows and the run's counts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::conn::{Connection, Opened};
 use super::error::DbError;
-use super::lease::{self, Lease};
+use super::lease::{self, HEARTBEAT, Lease};
 use super::runs::{self, Status, Tally};
 use super::sqlite_raw::RawSqlite;
 use super::transaction::transaction;
 
-/// A batch that met another writer is tried again this often.
+/// A batch that met another writer is tried again this often, and no longer than this.
 const MAX_CONFLICTS: u32 = 5;
+pub const CONFLICT_PATIENCE: Duration = Duration::from_secs(15);
 
 pub struct Session {
     // Before `conn`: see `RawSqlite`.
@@ -92,14 +93,18 @@ impl Session {
 
     /// Writes one batch: `work`'s rows and the counts it adds, or nothing at all.
     pub fn batch<R>(&mut self, mut work: impl FnMut(&mut Batch<'_>) -> Result<R, DbError>) -> Result<R, DbError> {
-        let mut conflicts = 0;
+        let (mut conflicts, started) = (0, Instant::now());
         loop {
-            let mut tally = self.tally;
+            let (mut tally, begun) = (self.tally, Instant::now());
             let (raw, lease, run_id) = (self.raw.as_ref(), &self.lease, self.run_id);
             let ended = transaction(&mut self.conn, |conn| {
                 lease.confirm(conn)?;
                 let result = work(&mut Batch { conn, raw, run_id, tally: &mut tally })?;
                 runs::save_tally(conn, run_id, &tally)?;
+                if begun.elapsed() > HEARTBEAT {
+                    // The row was locked all the while, for our own signs of life too.
+                    lease.confirm(conn)?;
+                }
                 Ok(result)
             });
             match ended {
@@ -107,7 +112,7 @@ impl Session {
                     self.tally = tally;
                     return Ok(result);
                 }
-                Err(err) if err.is_conflict() && conflicts < MAX_CONFLICTS => {
+                Err(err) if err.is_conflict() && conflicts < MAX_CONFLICTS && started.elapsed() < CONFLICT_PATIENCE => {
                     conflicts += 1;
                     log::debug!("another writer was in the way ({err}), trying the batch again");
                     std::thread::sleep(Duration::from_millis(50 << conflicts));

@@ -51,6 +51,8 @@ pub enum DatabaseUrlError {
     NoFile,
     #[error("{0}; percent-encode special characters in user and password (@ is %40, / is %2F)")]
     Malformed(url::ParseError),
+    #[error("it holds a % that is no escape; write % itself as %25")]
+    BrokenEscape,
     #[error("no host is named; use {0}://user:password@host/database")]
     NoHost(String),
     #[error("it names no database; use {0}://user:password@host/database")]
@@ -63,6 +65,10 @@ impl DatabaseUrl {
         let backend = match scheme {
             "sqlite" if rest.is_empty() => return Err(DatabaseUrlError::NoFile),
             // Everything after the scheme is the file's name: no escapes, no options.
+            // Four slashes are how some other programs spell an absolute path.
+            "sqlite" if rest.starts_with("//") => {
+                return Ok(DatabaseUrl::Sqlite(PathBuf::from(format!("/{}", rest.trim_start_matches('/')))));
+            }
             "sqlite" => return Ok(DatabaseUrl::Sqlite(PathBuf::from(rest))),
             "mysql" => Backend::Mysql,
             "postgres" | "postgresql" => Backend::Postgres,
@@ -72,6 +78,9 @@ impl DatabaseUrl {
             }
             _ => return Err(DatabaseUrlError::NoScheme),
         };
+        if has_broken_escape(text) {
+            return Err(DatabaseUrlError::BrokenEscape);
+        }
         let url = url::Url::parse(text).map_err(DatabaseUrlError::Malformed)?;
         if url.host_str().is_none_or(str::is_empty) {
             return Err(DatabaseUrlError::NoHost(scheme.to_owned()));
@@ -128,6 +137,18 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
+/// A driver that meets one may repeat the whole password in its complaint.
+fn has_broken_escape(text: &str) -> bool {
+    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    text.split('%').skip(1).any(|rest| !is_escape(rest))
+}
+
+/// A driver's message without the password, in whichever of its forms.
+pub fn without_password(url: &url::Url, message: &str) -> String {
+    let Some(password) = url.password().filter(|password| !password.is_empty()) else { return message.to_owned() };
+    message.replace(password, "***").replace(&percent_decode(password), "***")
+}
+
 fn percent_decode(text: &str) -> String {
     // form_urlencoded would turn + into a space; a path keeps it.
     let query = text.replace('+', "%2B");
@@ -145,6 +166,7 @@ mod tests {
         assert_eq!(backend("mysql://root@h:1/d"), Backend::Mysql);
         assert_eq!(backend("postgresql://h/d"), Backend::Postgres);
         assert_eq!(DatabaseUrl::parse("sqlite:///tmp/x.db").unwrap().path(), Some(Path::new("/tmp/x.db")));
+        assert_eq!(DatabaseUrl::parse("sqlite:////tmp/x.db").unwrap().path(), Some(Path::new("/tmp/x.db")));
         assert_eq!(DatabaseUrl::parse("mysql://h/a%20b+c").unwrap().database().as_deref(), Some("a b+c"));
         for bad in ["coinetl.db", "sqlite://", "oracle://h/d", "mysql://h", "postgres:///d", "mysql://u:p@:x/d"] {
             assert!(DatabaseUrl::parse(bad).is_err(), "{bad}");
@@ -153,6 +175,10 @@ mod tests {
 
     #[test]
     fn the_password_is_never_shown() {
+        let broken = DatabaseUrl::parse("postgres://u:hush%zz@h/d").unwrap_err().to_string();
+        assert!(broken.contains("%25") && !broken.contains("hush"), "{broken}");
+        let url = url::Url::parse("mysql://u:hu%40sh@h/d").unwrap();
+        assert_eq!(without_password(&url, "no hu@sh, no hu%40sh"), "no ***, no ***");
         let url = DatabaseUrl::parse("postgres://u:hush@h:5/d?password=hush").unwrap();
         assert_eq!(format!("{url} {url:?}"), "postgres://u@h:5/d postgres://u@h:5/d");
     }

@@ -26,9 +26,16 @@ impl AssetSink {
         AssetSink { session, listed: RoaringTreemap::new() }
     }
 
-    /// How many different coins the list held.
-    pub fn listed(&self) -> u64 {
-        self.listed.len()
+    /// How many active coins the list did not hold.
+    pub fn count_unlisted(&mut self) -> Result<u64, DbError> {
+        let source = self.session.source().to_owned();
+        let (mut after, mut unlisted) = (Some(0), 0);
+        while let Some(from) = after {
+            let part = assets::active_after(self.session.conn(), &source, from, CHUNK)?;
+            after = part.next;
+            unlisted += part.coins.iter().filter(|(id, _)| !self.listed.contains(*id as u64)).count() as u64;
+        }
+        Ok(unlisted)
     }
 
     /// Makes every active coin that the list did not hold inactive, and says how many those were.

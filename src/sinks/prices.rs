@@ -22,12 +22,25 @@ pub struct PriceSink {
 /// What a run saw in one currency.
 #[derive(Default)]
 struct Seen {
-    /// Ids of the coins stored or rejected: a bit each.
+    /// Ids of the coins whose price is stored: a bit each.
     coins: RoaringTreemap,
-    /// Rejected records of coins that are not stored.
+    /// Ids of coins with a rejected record. A good one on a later page still counts, but they are
+    /// not asked for again.
+    rejected: RoaringTreemap,
+    /// Rejected records of coins that are not in `assets`.
     strangers: HashSet<String>,
     /// Coins that had no price when last asked by id.
     absent: RoaringTreemap,
+}
+
+impl Seen {
+    fn has(&self, asset_id: i64) -> bool {
+        self.coins.contains(asset_id as u64) || self.rejected.contains(asset_id as u64)
+    }
+
+    fn count(&self) -> u64 {
+        self.coins.union_len(&self.rejected) + self.strangers.len() as u64
+    }
 }
 
 /// A page of prices in one currency.
@@ -44,7 +57,7 @@ impl PriceSink {
 
     /// How many coins were seen in a currency.
     pub fn seen(&self, vs_currency: &str) -> u64 {
-        self.currencies.get(vs_currency).map_or(0, |seen| seen.coins.len() + seen.strangers.len() as u64)
+        self.currencies.get(vs_currency).map_or(0, Seen::count)
     }
 
     /// Active coins not seen yet, in the order of their ids behind `after`, and where to go on.
@@ -59,7 +72,7 @@ impl PriceSink {
         let seen = self.currencies.get(vs_currency).unwrap_or(&empty);
         let mut missing = Missing { ask: Vec::new(), skipped: 0, next: part.next };
         for (id, source_id) in part.coins {
-            if seen.coins.contains(id as u64) {
+            if seen.has(id) {
                 continue;
             }
             if recent.contains(id as u64) {
@@ -81,24 +94,24 @@ impl PriceSink {
         let source = self.session.source().to_owned();
         let ranked = views::ranked_up_to(self.session.conn(), &source, vs_currency, top)?;
         let seen = self.currencies.get(vs_currency);
-        let unseen = ranked.into_iter().filter(|(id, _)| seen.is_none_or(|seen| !seen.coins.contains(*id as u64)));
+        let unseen = ranked.into_iter().filter(|(id, _)| seen.is_none_or(|seen| !seen.has(*id)));
         Ok(unseen.take(short).collect())
     }
 
     /// Which of these coins have not been seen in a currency.
     pub fn unseen(&self, vs_currency: &str, ids: &[i64]) -> Vec<i64> {
         let seen = self.currencies.get(vs_currency);
-        ids.iter().copied().filter(|id| seen.is_none_or(|seen| !seen.coins.contains(*id as u64))).collect()
+        ids.iter().copied().filter(|id| seen.is_none_or(|seen| !seen.has(*id))).collect()
     }
 
-    /// Which of these source ids have been seen in a currency.
+    /// Which of these source ids have not been seen in a currency.
     pub fn unseen_ids(&mut self, vs_currency: &str, source_ids: &[String]) -> Result<Vec<String>, DbError> {
         let source = self.session.source().to_owned();
         let stored = assets::find(self.session.conn(), &source, source_ids.iter().map(String::as_str))?;
         let seen = self.currencies.get(vs_currency);
         let is_seen = |id: &String| {
             seen.is_some_and(|seen| {
-                seen.strangers.contains(id) || stored.get(id).is_some_and(|asset| seen.coins.contains(asset.id as u64))
+                seen.strangers.contains(id) || stored.get(id).is_some_and(|asset| seen.has(asset.id))
             })
         };
         Ok(source_ids.iter().filter(|id| !is_seen(id)).cloned().collect())
@@ -146,10 +159,7 @@ impl Sink for PriceSink {
                 let before = &currencies[vs_currency];
                 let new = news.entry(vs_currency.clone()).or_default();
                 let ids = asset_ids(batch, &source, parsed)?;
-                let full = |new: &Seen| {
-                    let taken = [before, new].iter().map(|s| s.coins.len() + s.strangers.len() as u64).sum::<u64>();
-                    limit.is_some_and(|limit| taken >= limit)
-                };
+                let full = |new: &Seen| limit.is_some_and(|limit| before.count() + new.count() >= limit);
                 for point in &parsed.good {
                     let Some(&asset_id) = ids.get(&point.coin.source_id) else { continue };
                     if full(new) {
@@ -174,7 +184,7 @@ impl Sink for PriceSink {
                     // Without an id the record itself has to tell two apart.
                     let name = reject.source_id.as_ref().unwrap_or(&reject.payload);
                     let fresh = match ids.get(name) {
-                        Some(id) => !before.coins.contains(*id as u64) && new.coins.insert(*id as u64),
+                        Some(id) => !before.has(*id) && !new.has(*id) && new.rejected.insert(*id as u64),
                         None => !before.strangers.contains(name) && new.strangers.insert(name.clone()),
                     };
                     if fresh {
@@ -201,6 +211,7 @@ impl Sink for PriceSink {
         for (vs_currency, new) in news {
             let seen = self.currencies.entry(vs_currency).or_default();
             seen.coins |= new.coins;
+            seen.rejected |= new.rejected;
             seen.strangers.extend(new.strangers);
         }
         Ok(())

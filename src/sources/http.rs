@@ -115,6 +115,10 @@ impl Client {
             // Reading the system's certificates takes time and memory that plain HTTP does not need.
             builder = builder.tls_certs_only([]);
         }
+        if is_on_this_machine(&access.base_url) {
+            // A sandbox here is none of a proxy's business, which could not reach it.
+            builder = builder.no_proxy();
+        }
         let http = builder.build().map_err(|err| SourceError::Client(chain(&err)))?;
         Ok(Client { http, source, access, gate, patience, hold: Mutex::new(Instant::now()) })
     }
@@ -252,6 +256,15 @@ impl Client {
             chain(&err.without_url())
         };
         SourceError::Unreachable { url: self.access.base_url.clone(), why }
+    }
+}
+
+fn is_on_this_machine(base_url: &str) -> bool {
+    match url::Url::parse(base_url).ok().as_ref().and_then(url::Url::host) {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(addr)) => addr.is_loopback(),
+        Some(url::Host::Ipv6(addr)) => addr.is_loopback(),
+        None => false,
     }
 }
 

@@ -21,6 +21,8 @@ pub enum ArrayError {
     Trailing,
     #[error("a record is longer than {MAX_RECORD_BYTES} bytes")]
     RecordTooLong,
+    #[error("the answer holds more than {0} records, more than a page")]
+    TooMany(usize),
     #[error("could not read the answer back: {0}")]
     Io(#[from] io::Error),
 }

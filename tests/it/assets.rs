@@ -13,7 +13,8 @@ on_every_database!(
     a_broken_record_does_not_deactivate_its_coin,
     the_second_run_changes_nothing,
     history_of_a_vanished_coin_stays,
-    an_empty_list_is_no_answer
+    an_empty_list_is_no_answer,
+    a_list_of_other_coins_deactivates_nothing
 );
 
 const UPSERT: &[&str] = &["assets", "upsert"];
@@ -165,4 +166,19 @@ fn an_empty_list_is_no_answer(db: &TestDb) {
     let result = db.ask(UPSERT, &gecko.url()).json(3);
     assert_eq!((&result["rows_read"], &result["deactivated"]), (&0.into(), &0.into()));
     assert_eq!(db.number("SELECT COUNT(*) FROM assets WHERE active = TRUE"), 1);
+}
+
+/// As long as the right one, and yet not it.
+fn a_list_of_other_coins_deactivates_nothing(db: &TestDb) {
+    let gecko = Gecko::new(Vec::new());
+    gecko.set_list(many(100, 0));
+    upsert(db, &gecko, 0, &[]);
+    gecko.set_list(many(100, 0).replace("coin-", "other-"));
+    let result = upsert(db, &gecko, 3, &[]);
+    assert_eq!(counts(&result), [100, 100, 0, 0, 0]);
+    assert_eq!(db.number("SELECT COUNT(*) FROM assets WHERE active = TRUE"), 200);
+    // An empty one is never believed, whoever says so.
+    gecko.set_list("[]");
+    assert_eq!(upsert(db, &gecko, 3, &["--allow-shrink"])["deactivated"], 0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM assets WHERE active = TRUE"), 200);
 }

@@ -469,7 +469,7 @@ fn an_empty_market_is_a_broken_answer() {
         assert_eq!(db.number("SELECT COUNT(*) FROM absences"), 0, "nobody said that these coins have no price");
     }
     let output = db.ask(ASSETS, &sandbox.url()).run().expect(3);
-    assert!(output.stderr.contains("the list holds 0 coins but 600 are active"), "{output}");
+    assert!(output.stderr.contains("the list of 0 coins lacks 600 of 600 active ones"), "{output}");
     assert_eq!(db.number("SELECT COUNT(*) FROM assets WHERE active = TRUE"), 600);
 }
 
@@ -885,7 +885,7 @@ fn calls_keep_their_distance_across_processes() {
 
 // ---- records that can't be used ----
 
-on_every_database!(unusable_records_are_kept_alone_and_once);
+on_every_database!(unusable_records_are_kept_alone_and_once, a_reason_as_long_as_its_record_is_cut);
 
 fn unusable_records_are_kept_alone_and_once(db: &TestDb) {
     let broken: [(&str, &str); 10] = [
@@ -932,4 +932,54 @@ fn wait_until(mut done: impl FnMut() -> bool) {
         assert!(started.elapsed() < Duration::from_secs(30), "it never came to that");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn a_reason_as_long_as_its_record_is_cut(db: &TestDb) {
+    let mut records: Vec<Record> = (0..3).map(Record::usual).collect();
+    records[1].json = records[1].json.replace("1.25", &format!("\"{}\"", "é".repeat(70_000)));
+    let gecko = Gecko::new(records);
+    let result = db.ask(PRICES, &gecko.url()).json(3);
+    assert_eq!((&result["rows_written"], &result["rows_rejected"]), (&2.into(), &1.into()), "{result}");
+    let letter = db.query("SELECT error, payload FROM dead_letters").remove(0);
+    assert!(letter[0].as_deref().is_some_and(|error| error.len() <= 1_000 && error.contains("price is not a number")));
+    assert!(letter[1].as_deref().is_some_and(|payload| payload.len() > 140_000));
+}
+
+#[test]
+fn a_password_with_a_broken_escape_is_not_told() {
+    let dir = Workdir::new();
+    for scheme in ["mysql", "postgres"] {
+        let url = format!("{scheme}://u:{SECRET}%zz@127.0.0.1:1/d");
+        refused(dir.coinetl(["db-setup"]).env("DATABASE_URL", url), 78, &["DATABASE_URL", "%25"]);
+    }
+}
+
+#[test]
+fn a_proxy_is_not_asked_for_a_sandbox_on_this_machine() {
+    let dir = Workdir::new();
+    dir.coinetl(["db-setup"]).run().expect(0);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy"] {
+        dir.coinetl(["assets", "upsert", "--sandbox"]).env(name, "http://127.0.0.1:9").run().expect(0);
+    }
+}
+
+/// Somebody else holds SQLite's lock longer than anyone waits.
+#[test]
+fn a_locked_database_ends_the_run() {
+    let dir = Workdir::new();
+    dir.coinetl(["db-setup"]).run().expect(0);
+    let gecko = Gecko::with((0..2_000).map(Record::usual).collect(), |_, _| {
+        std::thread::sleep(Duration::from_millis(100));
+        None
+    });
+    let running = dir.coinetl(PRICES).env("COINGECKO_API_URL", gecko.url()).timeout(Duration::from_secs(170)).spawn();
+    wait_until(|| !gecko.stub.requests().is_empty());
+    let other = rusqlite::Connection::open(dir.file("coinetl.db")).expect("the database");
+    other.busy_timeout(Duration::from_secs(30)).expect("a timeout");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    let ended = running.wait();
+    other.execute_batch("ROLLBACK").expect("the end of the lock");
+    let code = ended.code.unwrap_or(-1);
+    assert!(matches!(code, 3 | 75), "{ended}");
+    assert!(ended.to_string().contains("locked"), "{ended}");
 }

@@ -11,6 +11,8 @@ use crate::support::test_db::{TestDb, assert_same};
 use crate::support::workdir::SandboxServer;
 
 on_every_database!(
+    a_coin_that_is_broken_on_one_page_and_good_on_the_next_is_stored,
+    a_page_with_too_many_records_is_broken,
     a_page_for_each_250_coins_and_currency,
     coins_that_move_between_pages_are_fetched_by_id,
     the_sandbox_moves_coins_and_none_is_lost,
@@ -373,4 +375,26 @@ fn a_fault_that_passes_costs_one_call_and_nothing_else() {
     db.ask(&["assets", "upsert"], &gecko.url()).json(0);
     let result = insert(&db, &gecko, 0, &[]);
     assert_eq!((&result["calls"], &result["rows_written"]), (&4.into(), &500.into()));
+}
+
+fn a_coin_that_is_broken_on_one_page_and_good_on_the_next_is_stored(db: &TestDb) {
+    let mut records: Vec<Record> = (0..300).map(Record::usual).collect();
+    upsert(db, &Gecko::new(records.clone()));
+    // The first page repeats a coin of the second one, with a price that is none.
+    records[7].json = records[270].json.replace("270.25", "NaN");
+    // And an id that belongs to something else inside a broken record is nobody's.
+    records[8].json = format!(r#"{{"roi":{{"id":"{}"}},"current_price":NaN}}"#, records[280].id);
+    let result = insert(db, &Gecko::new(records), 3, &[]);
+    assert_eq!((&result["rows_written"], &result["rows_rejected"]), (&298.into(), &2.into()), "{result}");
+    let stored = "SELECT COUNT(*) FROM prices p JOIN assets a ON a.id = p.asset_id WHERE a.source_id IN ";
+    assert_eq!(db.number(&format!("{stored} ('coin-00270', 'coin-00280')")), 2);
+}
+
+fn a_page_with_too_many_records_is_broken(db: &TestDb) {
+    let body = format!("[{}]", vec![Record::usual(1).json; 251].join(","));
+    let gecko = Gecko::with(Vec::new(), move |request, _| {
+        request.path.ends_with("markets").then(|| StubResponse::json(body.as_str()))
+    });
+    let error = db.ask(&["prices", "insert"], &gecko.url()).json(75)["error"].to_string();
+    assert!(error.contains("more than 250 records"), "{error}");
 }

@@ -61,6 +61,7 @@ CREATE TABLE IF NOT EXISTS prices (
     INDEX prices_by_run (run_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 /*!80017 COLLATE=utf8mb4_0900_bin */ /*M!100202 COLLATE=utf8mb4_nopad_bin */;
 
+-- digest finds a rejected record that is kept already; records of streams have an offset instead.
 CREATE TABLE IF NOT EXISTS dead_letters (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     run_id BIGINT,
@@ -70,10 +71,12 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     offset_id BIGINT,
     payload MEDIUMTEXT NOT NULL,
     error TEXT NOT NULL,
+    digest VARCHAR(64),
     received_at DATETIME(3) NOT NULL,
     CONSTRAINT dead_letters_by_offset UNIQUE (topic, partition_id, offset_id),
     CONSTRAINT dead_letters_run FOREIGN KEY (run_id) REFERENCES runs (id),
     INDEX dead_letters_by_run (run_id),
+    INDEX dead_letters_by_digest (digest),
     INDEX dead_letters_by_source (source, received_at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 /*!80017 COLLATE=utf8mb4_0900_bin */ /*M!100202 COLLATE=utf8mb4_nopad_bin */;
 

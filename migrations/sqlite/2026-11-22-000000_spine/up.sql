@@ -57,6 +57,7 @@ CREATE TABLE prices (
 CREATE INDEX prices_by_time ON prices (observed_at);
 CREATE INDEX prices_by_run ON prices (run_id);
 
+-- digest finds a rejected record that is kept already; records of streams have an offset instead.
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     run_id INTEGER,
@@ -66,11 +67,13 @@ CREATE TABLE dead_letters (
     offset_id INTEGER,
     payload TEXT NOT NULL,
     error TEXT NOT NULL,
+    digest TEXT,
     received_at TEXT NOT NULL,
     CONSTRAINT dead_letters_by_offset UNIQUE (topic, partition_id, offset_id),
     CONSTRAINT dead_letters_run FOREIGN KEY (run_id) REFERENCES runs (id)
 );
 CREATE INDEX dead_letters_by_run ON dead_letters (run_id);
+CREATE INDEX dead_letters_by_digest ON dead_letters (digest);
 CREATE INDEX dead_letters_by_source ON dead_letters (source, received_at);
 
 -- One running owner of each command and source; times in microseconds since 1970 by the

@@ -1,6 +1,7 @@
 //! The course of a run: pages first, then what they left out.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
@@ -61,10 +62,20 @@ async fn copied(
         drop(out);
         whole.map(|whole| (whole, failures))
     };
-    let (fetched, copied) = tokio::join!(fetching, pipeline::copy(batches, &job.sink));
-    // A writer that failed makes the fetching fail too: its own error is the one to tell.
-    copied?;
-    let (whole, failures) = fetched?;
+    let mut fetching = pin!(fetching);
+    let mut copying = pin!(pipeline::copy(batches, &job.sink));
+    let (whole, failures) = tokio::select! {
+        biased;
+        copied = &mut copying => {
+            // A writer that failed ends the fetching: its own error is the one to tell.
+            copied?;
+            fetching.await?
+        }
+        fetched = &mut fetching => {
+            copying.await?;
+            fetched?
+        }
+    };
     done.problems.extend(failures.sentences());
     done.cause = done.cause.take().or(failures.cause);
     Ok(whole)
@@ -111,8 +122,15 @@ async fn heal(
         });
         let missing = missing.await?;
         if !missing.is_empty() {
-            let ids: Vec<String> = missing.into_iter().map(|(_, source_id)| source_id).collect();
-            copied(job, bar, done, async |fetch| fetch.by_ids(vs, &ids).await).await?;
+            let (ids, source_ids): (Vec<i64>, Vec<String>) = missing.into_iter().unzip();
+            if copied(job, bar, done, async |fetch| fetch.by_ids(vs, &source_ids).await).await? {
+                let vs = vs.clone();
+                let recorded = job.sink.run(move |sink| {
+                    let absent = sink.unseen(&vs, &ids).len() as i64;
+                    sink.record_absent(&vs, &[], absent)
+                });
+                recorded.await?;
+            }
         }
         return Ok(());
     }

@@ -15,12 +15,15 @@ use crate::sinks::Sink;
 use crate::sinks::prices::{PriceBatch, PriceSink};
 use crate::sources::error::SourceError;
 use crate::sources::http::Body;
+use crate::sources::records::ArrayError;
 use crate::sources::{Order, Request};
 
 /// Calls under way at once: a slow answer must not slow down a run below its rate limit.
 const AHEAD: usize = 4;
 /// So many failed pages in a row, and the source is down: asking on would only cost calls.
 const HOPELESS: usize = 3;
+/// Failed pages named with their reason; the others are counted.
+const NAMED: usize = 10;
 
 /// Fetches for the writer at the other end of `out`.
 pub struct Fetch {
@@ -51,7 +54,11 @@ impl Failures {
 
     /// A sentence for each reason.
     pub fn sentences(&self) -> impl Iterator<Item = String> {
-        self.reasons.iter().map(|(what, why)| format!("{} {why}", what.join(", ")))
+        self.reasons.iter().map(|(what, why)| {
+            let (named, more) = what.split_at(what.len().min(NAMED));
+            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            format!("{}{more} {why}", named.join(", "))
+        })
     }
 }
 
@@ -94,6 +101,7 @@ impl Fetch {
             })
             .buffered(if last == u64::MAX { 1 } else { AHEAD });
         let mut whole = self.failed_in_a_row == 0;
+        ended |= self.failed_in_a_row >= HOPELESS;
         // Behind the last coin, or broken answers when a later page holds some.
         let mut empty = Vec::new();
         while !ended {
@@ -142,10 +150,11 @@ impl Fetch {
                 Taken::Failed => whole = false,
                 Taken::Closed => return Ok(false),
             }
-            if self.failed_in_a_row >= HOPELESS {
+            rest = &rest[taken..];
+            if self.failed_in_a_row >= HOPELESS && !rest.is_empty() {
+                self.failures.add(format!("{} more coins of {vs}", rest.len()), "were not asked for".to_owned());
                 return Ok(false);
             }
-            rest = &rest[taken..];
         }
         Ok(whole)
     }
@@ -161,7 +170,9 @@ impl Fetch {
                 Ok(if self.out.send(page).await.is_ok() { Taken::Page(count) } else { Taken::Closed })
             }
             Err(err) if err.downcast_ref::<SourceError>().is_some_and(|err| !err.ends_the_run()) => {
-                self.failed_in_a_row += 1;
+                // What the source refuses once, such as an unknown currency, it refuses each time.
+                let refused = matches!(err.downcast_ref(), Some(SourceError::Refused { .. }));
+                self.failed_in_a_row += if refused { HOPELESS } else { 1 };
                 self.failures.add(format!("{what} of {vs}"), format!("failed: {err}"));
                 self.failures.cause.get_or_insert(err);
                 Ok(Taken::Failed)
@@ -184,6 +195,9 @@ async fn fetch_page(job: Arc<Job<PriceSink>>, request: Request, vs: Arc<str>) ->
     let read = |mut body: Body| {
         let (mut records, mut record, mut parsed) = (body.records()?, Vec::new(), Parsed::default());
         while records.next_into(&mut record)? {
+            if parsed.len() == source.page_size() {
+                return Err(ArrayError::TooMany(source.page_size()));
+            }
             parsed.push(source.parse_price(&record, &vs));
         }
         Ok(parsed)

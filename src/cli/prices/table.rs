@@ -44,8 +44,9 @@ fn render(rows: &[TopCoin], vs: &str) -> String {
         let number = |value: Option<f64>, decimals: usize| value.map_or("-".to_owned(), |v| grouped(v, decimals));
         table.add_row([
             row.place.to_string(),
-            row.symbol.to_uppercase(),
-            row.name.clone(),
+            // Names may hold anything, also what a terminal takes for a command.
+            row.symbol.to_uppercase().replace(char::is_control, " "),
+            row.name.replace(char::is_control, " "),
             row.price.map_or("-".to_owned(), price),
             number(row.change_24h, 2),
             number(row.market_cap, 0),

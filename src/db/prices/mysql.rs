@@ -1,12 +1,12 @@
 //! MySQL and MariaDB: `LOAD DATA LOCAL` where the server allows it, else multi-row `INSERT`s;
-//! straight into the table where the span of time is empty, else by way of a temporary table.
+//! straight into the table where the keys seem to be new, else by way of a temporary table.
 
 use std::io::Write;
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
 
-use super::{PriceRow, Stored, all_columns, carried_list, span_is_occupied};
+use super::{PriceRow, Stored, all_columns, carried_list, some_are_stored};
 use crate::db::error::{DbError, Doing};
 use crate::db::session::Batch;
 use crate::db::sql::{Value, places, sql};
@@ -25,7 +25,7 @@ struct Number {
 }
 
 pub fn upsert(batch: &mut Batch<'_>, carried: Carried, rows: &[&PriceRow]) -> Result<Stored, DbError> {
-    if !span_is_occupied(batch, rows)? {
+    if !some_are_stored(batch, rows)? {
         let new = fill(batch, "prices", rows)?;
         if new == rows.len() {
             return Ok(Stored { new, ..Stored::default() });
@@ -43,10 +43,11 @@ fn merge(batch: &mut Batch<'_>, carried: Carried, rows: &[&PriceRow]) -> Result<
     batch
         .conn
         .batch_execute(
-            // Neither statement commits the transaction, as TRUNCATE would.
-            "CREATE TEMPORARY TABLE IF NOT EXISTS price_stage (PRIMARY KEY (asset_id, vs_currency, observed_at)) \
-             SELECT * FROM prices LIMIT 0; \
-             DELETE FROM price_stage",
+            // Neither statement commits the transaction, as TRUNCATE would; and rows deleted one by
+            // one would lie in the way of the next batch's.
+            "DROP TEMPORARY TABLE IF EXISTS price_stage; \
+             CREATE TEMPORARY TABLE price_stage (PRIMARY KEY (asset_id, vs_currency, observed_at)) \
+             SELECT * FROM prices LIMIT 0",
         )
         .doing(DOING)?;
     let staged = fill(batch, "price_stage", rows)?;
@@ -64,6 +65,9 @@ fn merge(batch: &mut Batch<'_>, carried: Carried, rows: &[&PriceRow]) -> Result<
             carried_list(carried, " AND ", |name| format!("p.{name} <=> s.{name}"))
         ))
         .execute(batch.conn, DOING)?;
+    }
+    if updated == rows.len() {
+        return Ok(Stored { updated, ..Stored::default() });
     }
     let columns = all_columns();
     let picked = columns.split(", ").map(|name| format!("s.{name}")).collect::<Vec<_>>().join(", ");

@@ -1,4 +1,4 @@
-//! PostgreSQL: binary `COPY`, straight into the table where the span of time is empty, else into a
+//! PostgreSQL: binary `COPY`, straight into the table where the keys seem to be new, else into a
 //! temporary table and from there in one upsert.
 
 use diesel::connection::SimpleConnection;
@@ -6,7 +6,7 @@ use diesel::pg::CopyFormat;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::{PriceRow, Stored, all_columns, carried_list, span_is_occupied};
+use super::{PriceRow, Stored, all_columns, carried_list, some_are_stored};
 use crate::db::any::AnyConnection;
 use crate::db::error::{DbError, Doing};
 use crate::db::session::Batch;
@@ -45,7 +45,7 @@ price_table!(prices);
 price_table!(price_stage);
 
 pub fn upsert(batch: &mut Batch<'_>, carried: Carried, rows: &[&PriceRow]) -> Result<Stored, DbError> {
-    if !span_is_occupied(batch, rows)? && copy_straight(batch, rows)? {
+    if !some_are_stored(batch, rows)? && copy_straight(batch, rows)? {
         return Ok(Stored { new: rows.len(), ..Stored::default() });
     }
     stage(batch, rows)?;

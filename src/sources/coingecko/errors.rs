@@ -10,6 +10,7 @@ const MAX_MESSAGE_CHARS: usize = 300;
 pub fn explain(answer: &ErrorAnswer<'_>) -> SourceError {
     let told = ErrorBody::read(answer.body).unwrap_or_default();
     let message = told.message.clone().unwrap_or_else(|| plain(answer.body));
+    let message = message.replace(char::is_control, " ");
     let message: String = message.trim().trim_end_matches('.').chars().take(MAX_MESSAGE_CHARS).collect();
     let endpoint = answer.endpoint.to_owned();
     // An error told inside HTTP 200 carries its HTTP status as the code.

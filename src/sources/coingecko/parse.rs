@@ -33,11 +33,11 @@ fn reject(record: &[u8], source_id: Option<String>, reason: String) -> Reject {
 }
 
 /// The id of a record that is no JSON (a bare `NaN`, a number too large): a coin that is known to be
-/// broken need not be asked for again.
+/// broken need not be asked for again. Only where the source puts it, in the first place: an "id"
+/// further on may belong to something else.
 fn id_of_broken(record: &[u8]) -> Option<String> {
-    const KEY: &[u8] = b"\"id\"";
-    let at = record.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
-    let value = record[at..].trim_ascii_start().strip_prefix(b":")?;
+    let first = record.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
+    let value = first.strip_prefix(b"\"id\"")?.trim_ascii_start().strip_prefix(b":")?;
     serde_json::Deserializer::from_slice(value).into_iter::<String>().next()?.ok()
 }
 
@@ -149,7 +149,7 @@ mod tests {
             (r#"{"id":""}"#, Some(""), "id is empty"),
             (r#"{"id":"a","current_price":NaN}"#, Some("a"), "expected value"),
             (r#"{"id": "a\u00e9","current_price":-Infinity}"#, Some("aé"), "invalid number"),
-            (r#"{"current_price":NaN}"#, None, "expected value"),
+            (r#"{"roi":{"id":"b"},"current_price":NaN,"id":"a"}"#, None, "expected value"),
             (r#"{"id":"a","current_price":1e999}"#, Some("a"), "number out of range"),
             (r#"{"id":"a","current_price":"NaN"}"#, Some("a"), "price is not a finite number"),
             (r#"{"id":"a","current_price":"-Infinity"}"#, Some("a"), "price is not a finite number"),
