@@ -7,8 +7,9 @@ from report import Row
 from tools import DATA, binary, fail, median, run, say, settle, spread
 
 COINS, ROWS = 17_858, 1_000_000
-# Five snapshots. The largest group that keeps rows and their encoded copy (40 MB together) inside
-# the memory promise; on each database a larger group is faster, as key order then jumps less.
+# Five whole snapshots: by the size of a row about 20 MB, and as much again encoded, which should
+# fit the memory promise. `prices insert` itself writes far smaller groups: see PAGES_GROUP, whose
+# figures stand in the same table.
 GROUP = 5 * COINS
 # The most that `prices insert` writes in one transaction: 16 pages of 250.
 PAGES_GROUP = 4_000
