@@ -51,6 +51,29 @@ pub fn find<'a>(
     Ok(found)
 }
 
+/// Our ids of the stored ones among `source_ids`: what a page of prices needs, without the labels.
+pub fn ids<'a>(
+    batch: &mut Batch<'_>,
+    source: &str,
+    source_ids: impl IntoIterator<Item = &'a str>,
+) -> Result<HashMap<String, i64>, DbError> {
+    let Some(raw) = batch.raw else {
+        let found = find(batch.conn, source, source_ids)?;
+        return Ok(found.into_iter().map(|(source_id, asset)| (source_id, asset.id)).collect());
+    };
+    let failed = |err: rusqlite::Error| sqlite_raw::failed("looking up coins", &err);
+    let read = "SELECT id FROM assets WHERE source = ? AND source_id = ?";
+    let mut read = raw.connection().prepare_cached(read).map_err(failed)?;
+    let mut ids = HashMap::new();
+    for source_id in source_ids {
+        let mut rows = read.query((source, source_id)).map_err(failed)?;
+        if let Some(row) = rows.next().map_err(failed)? {
+            ids.insert(source_id.to_owned(), row.get(0).map_err(failed)?);
+        }
+    }
+    Ok(ids)
+}
+
 fn find_chunk(conn: &mut Connection, source: &str, ids: &[&str]) -> Result<Vec<Asset>, DbError> {
     const DOING: &str = "looking up coins";
     let read = "SELECT id, source_id, symbol, name, active FROM assets WHERE source = ? AND source_id";

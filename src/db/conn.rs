@@ -50,8 +50,10 @@ pub fn open(url: &DatabaseUrl, absent: Absent) -> Result<Opened, DbError> {
             let conn = match conn {
                 Ok(conn) => conn,
                 // The database had to be made first.
-                Err(Created) => server_connection(*backend, server)
-                    .map_err(|why| DbError::Refused { url: url.to_string(), why: why.to_string() })?,
+                Err(Created) => server_connection(*backend, server).map_err(|why| DbError::Refused {
+                    url: url.to_string(),
+                    why: without_password(server, &why.to_string()),
+                })?,
             };
             Ok(Opened { conn, raw: None })
         }
@@ -85,12 +87,6 @@ fn sqlite(url: &DatabaseUrl, path: &Path, absent: Absent) -> Result<Opened, DbEr
 /// A server's refusal in the driver's words.
 struct Refusal(String);
 
-impl Refusal {
-    fn new(url: &url::Url, err: &dyn std::fmt::Display) -> Self {
-        Refusal(without_password(url, &err.to_string()))
-    }
-}
-
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0.trim())
@@ -105,12 +101,12 @@ fn server_connection(backend: Backend, url: &url::Url) -> Result<AnyConnection, 
     match backend {
         #[cfg(feature = "mysql")]
         Backend::Mysql => {
-            let conn = diesel::MysqlConnection::establish(url.as_str()).map_err(|err| Refusal::new(url, &err))?;
+            let conn = diesel::MysqlConnection::establish(url.as_str()).map_err(|err| Refusal(err.to_string()))?;
             let mut conn = AnyConnection::Mysql(conn);
             // UTC whatever the server thinks; strict, so that nothing is cut to fit.
             let settings = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10, \
                             sql_mode = 'STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ENGINE_SUBSTITUTION'";
-            conn.batch_execute(settings).map_err(|err| Refusal::new(url, &err))?;
+            conn.batch_execute(settings).map_err(|err| Refusal(err.to_string()))?;
             // MariaDB alone can end a transaction whose owner sleeps; without it the row lock waits.
             let _ = conn.batch_execute("SET idle_transaction_timeout = 15");
             Ok(conn)
@@ -121,12 +117,12 @@ fn server_connection(backend: Backend, url: &url::Url) -> Result<AnyConnection, 
             if !url.query_pairs().any(|(name, _)| name == "connect_timeout") {
                 url.query_pairs_mut().append_pair("connect_timeout", "10");
             }
-            let conn = diesel::PgConnection::establish(url.as_str()).map_err(|err| Refusal::new(&url, &err))?;
+            let conn = diesel::PgConnection::establish(url.as_str()).map_err(|err| Refusal(err.to_string()))?;
             let mut conn = AnyConnection::Postgres(conn);
             // A stopped owner must not hold its row locks longer than its lease.
             let settings = "SET TIME ZONE 'UTC'; SET lock_timeout = '10s'; SET client_min_messages = warning; \
                             SET idle_in_transaction_session_timeout = '15s'";
-            conn.batch_execute(settings).map_err(|err| Refusal::new(&url, &err))?;
+            conn.batch_execute(settings).map_err(|err| Refusal(err.to_string()))?;
             Ok(conn)
         }
         _ => Err(Refusal(String::new())),
@@ -144,7 +140,8 @@ fn refusal(url: &DatabaseUrl, server: &url::Url, absent: Absent, refusal: Refusa
     if !built_in {
         return Err(DbError::NotBuiltIn { backend });
     }
-    let why = refusal.to_string();
+    // Drivers repeat what they can't read.
+    let why = without_password(server, &refusal.to_string());
     let has = |words: &[&str]| words.iter().any(|word| why.contains(word));
     let target = || url.to_string();
     if has(&[
@@ -181,7 +178,7 @@ fn create_database(url: &DatabaseUrl, server: &url::Url) -> Result<Created, DbEr
     };
     let refused = |why: String| DbError::Refused {
         url: url.to_string(),
-        why: format!("the database does not exist and could not be created: {}", why.trim()),
+        why: format!("the database does not exist and could not be created: {}", without_password(server, why.trim())),
     };
     let mut conn = server_connection(url.backend(), &maintenance).map_err(|why| refused(why.to_string()))?;
     match conn.batch_execute(&statement) {

@@ -231,8 +231,7 @@ fn asset_ids(
 ) -> Result<HashMap<String, i64>, DbError> {
     let rejected = parsed.rejected.iter().filter_map(|reject| reject.source_id.as_deref());
     let wanted = parsed.good.iter().map(|point| point.coin.source_id.as_str()).chain(rejected);
-    let stored = assets::find(batch.conn, source, wanted)?;
-    let mut ids: HashMap<String, i64> = stored.into_iter().map(|(source_id, asset)| (source_id, asset.id)).collect();
+    let mut ids = assets::ids(batch, source, wanted)?;
     let mut fresh = HashSet::new();
     let new: Vec<&Coin> = parsed
         .good

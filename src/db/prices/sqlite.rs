@@ -45,15 +45,25 @@ pub fn upsert(batch: &mut Batch<'_>, carried: Carried, rows: &[&PriceRow]) -> Re
         }
     };
     let mut stored = Stored::default();
+    // Rows of a batch are mostly of one kind: what the last one was is tried first, which saves a
+    // search of the table for each row.
+    let mut known = false;
     for row in rows {
-        if write(&mut insert, row, &columns, batch.run_id)? {
-            stored.new += 1;
-        } else if let Some(update) = &mut update
-            && write(update, row, &columns, batch.run_id)?
-        {
+        let mut replace = || match &mut update {
+            Some(update) => write(update, row, &columns, batch.run_id),
+            None => Ok(false),
+        };
+        if known && replace()? {
             stored.updated += 1;
+        } else if write(&mut insert, row, &columns, batch.run_id)? {
+            stored.new += 1;
+            known = false;
+        } else if !known && replace()? {
+            stored.updated += 1;
+            known = true;
         } else {
             stored.unchanged += 1;
+            known = true;
         }
     }
     Ok(stored)
