@@ -120,10 +120,10 @@ SELECT p.asset_id, p.vs_currency, p.observed_at, p.price, p.volume_24h, p.base_v
        a.source, a.source_id, a.symbol, a.name, a.active
 FROM held h
 JOIN assets a ON a.id = h.asset_id
-JOIN prices p ON p.asset_id = h.asset_id AND p.vs_currency = h.vs_currency
-    AND p.observed_at = (SELECT q.observed_at FROM prices q
-                         WHERE q.asset_id = h.asset_id AND q.vs_currency = h.vs_currency
-                         ORDER BY q.observed_at DESC LIMIT 1)
+-- LATERAL: with a join the planner would rather read and hash the whole table.
+CROSS JOIN LATERAL (SELECT q.* FROM prices q
+                    WHERE q.asset_id = h.asset_id AND q.vs_currency = h.vs_currency
+                    ORDER BY q.observed_at DESC LIMIT 1) p
 WHERE h.vs_currency IS NOT NULL;
 
 -- The ten largest market caps of each source and currency, among active coins.
