@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::query_builder::BoxedSqlQuery;
-use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
+use diesel::sql_types::{BigInt, Double, Nullable, Text};
 
 use super::conn::{Connection, ConnectionBackend};
 use super::error::{DbError, Doing};
@@ -20,7 +20,6 @@ pub enum Value {
     Double(Option<f64>),
     Text(String),
     MaybeText(Option<String>),
-    Bool(bool),
 }
 
 impl From<i64> for Value {
@@ -51,11 +50,6 @@ impl From<String> for Value {
 impl From<Option<String>> for Value {
     fn from(value: Option<String>) -> Self {
         Value::MaybeText(value)
-    }
-}
-impl From<bool> for Value {
-    fn from(value: bool) -> Self {
-        Value::Bool(value)
     }
 }
 
@@ -106,7 +100,6 @@ impl Sql {
                 Value::Double(value) => query.bind::<Nullable<Double>, _>(value),
                 Value::Text(value) => query.bind::<Text, _>(value),
                 Value::MaybeText(value) => query.bind::<Nullable<Text>, _>(value),
-                Value::Bool(value) => query.bind::<Bool, _>(value),
             };
         }
         query

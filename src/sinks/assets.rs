@@ -28,31 +28,32 @@ impl AssetSink {
 
     /// How many active coins the list did not hold.
     pub fn count_unlisted(&mut self) -> Result<u64, DbError> {
-        let source = self.session.source().to_owned();
-        let (mut after, mut unlisted) = (Some(0), 0);
-        while let Some(from) = after {
-            let part = assets::active_after(self.session.conn(), &source, from, CHUNK)?;
-            after = part.next;
-            unlisted += part.coins.iter().filter(|(id, _)| !self.listed.contains(*id as u64)).count() as u64;
-        }
-        Ok(unlisted)
+        self.each_unlisted(|_, _| Ok(()))
     }
 
     /// Makes every active coin that the list did not hold inactive, and says how many those were.
     pub fn deactivate_unlisted(&mut self) -> Result<u64, DbError> {
+        self.each_unlisted(|session, gone| session.batch(|batch| assets::deactivate(batch, gone)))
+    }
+
+    /// Walks the active coins that the list did not hold, part by part, and counts them.
+    fn each_unlisted(
+        &mut self,
+        mut treat: impl FnMut(&mut Session, &[i64]) -> Result<(), DbError>,
+    ) -> Result<u64, DbError> {
         let source = self.session.source().to_owned();
-        let (mut after, mut vanished) = (Some(0), 0);
+        let (mut after, mut count) = (Some(0), 0);
         while let Some(from) = after {
             let part = assets::active_after(self.session.conn(), &source, from, CHUNK)?;
             after = part.next;
-            let gone: Vec<i64> =
-                part.coins.iter().map(|(id, _)| *id).filter(|id| !self.listed.contains(*id as u64)).collect();
-            if !gone.is_empty() {
-                self.session.batch(|batch| assets::deactivate(batch, &gone))?;
-                vanished += gone.len() as u64;
+            let ids = part.coins.iter().map(|(id, _)| *id);
+            let unlisted: Vec<i64> = ids.filter(|id| !self.listed.contains(*id as u64)).collect();
+            if !unlisted.is_empty() {
+                treat(&mut self.session, &unlisted)?;
+                count += unlisted.len() as u64;
             }
         }
-        Ok(vanished)
+        Ok(count)
     }
 }
 

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::gecko::{Gecko, Record, answer};
 use crate::support::stub::{Stub, StubRequest, StubResponse};
 use crate::support::test_db::{Backend, TestDb, assert_same, loud};
+use crate::support::workdir::wait_until;
 use crate::support::workdir::{Cmd, Output, SandboxServer, Workdir};
 
 const SECRET: &str = "wrong-Secret9";
@@ -923,15 +924,6 @@ fn unusable_records_are_kept_alone_and_once(db: &TestDb) {
     let second = db.ask(PRICES, &gecko.url()).json(3);
     assert_eq!(count(&second), [310, 0, 300, 10].map(Value::from), "{second}");
     assert_same(&db.query(letters), &kept);
-}
-
-#[track_caller]
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(30), "it never came to that");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn a_reason_as_long_as_its_record_is_cut(db: &TestDb) {

@@ -1,10 +1,11 @@
 //! Two runs of one command at once, owners that sleep, die or are told to stop, and clocks that go
 //! back: one run at a time, nothing doubled, nobody waits for the dead.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::gecko::{Gecko, Record, answer};
 use crate::support::test_db::TestDb;
+use crate::support::workdir::wait_until;
 use crate::support::workdir::{Output, Running, SandboxServer};
 
 const ASSETS: &[&str] = &["assets", "upsert"];
@@ -48,15 +49,6 @@ fn slow(delay_ms: u64) -> Gecko {
         let pages = request.path.ends_with("/coins/markets");
         pages.then(|| answer(request, state).delay(Duration::from_millis(delay_ms)))
     })
-}
-
-#[track_caller]
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(60), "it never came to that");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// A run that has stored something and is not at its end.

@@ -312,3 +312,13 @@ impl Drop for SandboxServer {
         let _ = self.child.wait();
     }
 }
+
+/// Polls until it is so; a minute without it is a failure.
+#[track_caller]
+pub fn wait_until(mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(60), "it never came to that");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
