@@ -1,13 +1,14 @@
 //! Settings: flag > environment > `.env` > default, resolved once. Secrets cannot be printed.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::db::DatabaseUrl;
-use crate::sources::{Access, coingecko};
+use crate::sources::{self, Access, SettingError, Source};
 
 pub const DEFAULT_DATABASE_URL: &str = "sqlite://coinetl.db";
 pub const DEFAULT_SOURCE: &str = "coingecko";
@@ -25,8 +26,14 @@ pub enum ConfigError {
     DotEnv(std::io::Error),
     #[error("{name} is not usable: {why}")]
     Invalid { name: &'static str, why: String },
-    #[error("COINETL_SOURCE {name:?} is unknown; use one of: coingecko")]
+    #[error("COINETL_SOURCE {name:?} is unknown; use one of: {}", sources::names())]
     UnknownSource { name: String },
+}
+
+impl From<SettingError> for ConfigError {
+    fn from(SettingError { name, why }: SettingError) -> Self {
+        ConfigError::Invalid { name, why }
+    }
 }
 
 /// What flags said; `None` where they said nothing.
@@ -40,20 +47,27 @@ pub struct Flags {
 #[derive(Debug)]
 pub struct Settings {
     pub database_url: DatabaseUrl,
-    pub source: String,
-    pub coingecko_api_url: Option<String>,
-    pub coingecko_demo_key: Option<SecretString>,
-    pub coingecko_pro_key: Option<SecretString>,
+    pub source: &'static dyn Source,
+    /// How to reach each vendor, by its name.
+    accesses: Vec<(&'static str, Access)>,
     /// `None` = what the plan allows; 0 = no limit.
     pub calls_per_minute: Option<u32>,
+    /// `None` = what the plan allows; 0 = no limit.
+    pub credits_per_month: Option<u64>,
+    pub ping_url: Option<SecretString>,
+    pub kafka_bootstrap_servers: Option<String>,
     pub timeout: Duration,
     pub backoff: Duration,
     pub rust_log: Option<String>,
+    /// Where `.env` was read from, if there is one.
+    pub dot_env: Option<PathBuf>,
 }
 
 /// The environment with `.env` below it.
 pub struct Environment {
     dot_env: HashMap<String, String>,
+    /// The file, if there is one.
+    file: Option<PathBuf>,
 }
 
 impl Environment {
@@ -64,12 +78,16 @@ impl Environment {
     }
 
     fn read_from(path: &Path) -> Result<Self, ConfigError> {
+        let mut file = Some(path.to_owned());
         let text = match std::fs::read(path) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|err| {
                 let line = 1 + err.as_bytes()[..err.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
                 ConfigError::DotEnvLine { line, why: "it is not UTF-8" }
             })?,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                file = None;
+                String::new()
+            }
             Err(err) => return Err(ConfigError::DotEnv(err)),
         };
         let mut dot_env = HashMap::new();
@@ -83,7 +101,7 @@ impl Environment {
                 dot_env.insert(name, value);
             }
         }
-        Ok(Environment { dot_env })
+        Ok(Environment { dot_env, file })
     }
 
     /// A variable that is set but empty counts as not set: compose files pass those.
@@ -99,47 +117,46 @@ impl Settings {
         let url = url.unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
         let database_url = DatabaseUrl::parse(&url)
             .map_err(|err| ConfigError::Invalid { name: "DATABASE_URL", why: err.to_string() })?;
-        let source = flags.source.or_else(|| env.get("COINETL_SOURCE")).unwrap_or_else(|| DEFAULT_SOURCE.to_owned());
-        if source != DEFAULT_SOURCE {
-            return Err(ConfigError::UnknownSource { name: source });
+        let name = flags.source.or_else(|| env.get("COINETL_SOURCE")).unwrap_or_else(|| DEFAULT_SOURCE.to_owned());
+        let source = sources::find(&name).ok_or(ConfigError::UnknownSource { name })?;
+        let variables = |name: &str| env.get(name);
+        let mut accesses = Vec::new();
+        for source in sources::ALL {
+            accesses.push((source.name(), source.access(&variables)?));
         }
         Ok(Settings {
             database_url,
             source,
-            coingecko_api_url: api_url(env, "COINGECKO_API_URL")?,
-            coingecko_demo_key: key(env, "COINGECKO_DEMO_API_KEY")?,
-            coingecko_pro_key: key(env, "COINGECKO_PRO_API_KEY")?,
+            accesses,
             calls_per_minute: number(env, "COINETL_CALLS_PER_MINUTE")?,
+            credits_per_month: number(env, "COINETL_CREDITS_PER_MONTH")?,
+            ping_url: ping_url(env)?,
+            kafka_bootstrap_servers: env.get("KAFKA_BOOTSTRAP_SERVERS"),
             timeout: duration(env, "COINETL_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT),
             backoff: duration(env, "COINETL_BACKOFF")?.unwrap_or(DEFAULT_BACKOFF),
             rust_log: env.get("RUST_LOG"),
+            dot_env: env.file.clone(),
         })
     }
 
-    /// How to reach CoinGecko: a pro key goes to the pro host, and wins over a demo key.
-    pub fn coingecko(&self) -> Access {
-        let (default_url, key, calls_per_minute) = match (&self.coingecko_pro_key, &self.coingecko_demo_key) {
-            (Some(key), _) => {
-                (coingecko::PRO_URL, Some((coingecko::PRO_KEY_HEADER, key)), coingecko::PRO_CALLS_PER_MINUTE)
-            }
-            (None, Some(key)) => {
-                (coingecko::PUBLIC_URL, Some((coingecko::DEMO_KEY_HEADER, key)), coingecko::DEMO_CALLS_PER_MINUTE)
-            }
-            (None, None) => (coingecko::PUBLIC_URL, None, coingecko::KEYLESS_CALLS_PER_MINUTE),
-        };
-        Access {
-            base_url: self.coingecko_api_url.clone().unwrap_or_else(|| default_url.to_owned()),
-            key: key.map(|(header, key)| (header, key.clone())),
-            calls_per_minute: self.calls_per_minute.unwrap_or(calls_per_minute),
+    /// How to reach a vendor.
+    pub fn access(&self, source: &dyn Source) -> Access {
+        let found = self.accesses.iter().find(|(name, _)| *name == source.name());
+        let mut access = found.map(|(_, access)| access.clone()).unwrap_or_default();
+        if let Some(calls) = self.calls_per_minute {
+            access.calls_per_minute = calls;
         }
+        access
     }
 
-    /// How to reach a sandbox inside this process.
-    pub fn sandbox(&self, addr: std::net::SocketAddr) -> Access {
+    /// How to reach a vendor as the sandbox at this address plays it.
+    pub fn sandbox(&self, source: &dyn Source, addr: std::net::SocketAddr) -> Access {
         Access {
-            base_url: format!("http://{addr}/api/v3"),
-            key: None,
+            base_url: format!("http://{addr}{}", source.sandbox_root()),
+            url_setting: self.access(source).url_setting,
+            kind: "sandbox",
             calls_per_minute: self.calls_per_minute.unwrap_or(0),
+            ..Access::default()
         }
     }
 }
@@ -148,27 +165,17 @@ fn invalid(name: &'static str, why: impl Into<String>) -> ConfigError {
     ConfigError::Invalid { name, why: why.into() }
 }
 
-fn api_url(env: &Environment, name: &'static str) -> Result<Option<String>, ConfigError> {
+/// Whoever knows it can speak for us, so it is kept like a key.
+fn ping_url(env: &Environment) -> Result<Option<SecretString>, ConfigError> {
+    let name = "COINETL_PING_URL";
     let Some(text) = env.get(name) else { return Ok(None) };
-    let url = url::Url::parse(&text).map_err(|err| invalid(name, format!("{err}; write https://host/path")))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(invalid(name, "it must be http://… or https://…"));
+    match url::Url::parse(text.trim()) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Some(SecretString::from(String::from(url)))),
+        _ => Err(invalid(name, "it must be http://… or https://…")),
     }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err(invalid(name, "it must hold no user, password or query; keys have settings of their own"));
-    }
-    Ok(Some(text.trim_end_matches('/').to_owned()))
 }
 
-fn key(env: &Environment, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
-    let Some(key) = env.get(name) else { return Ok(None) };
-    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(invalid(name, "a key holds only printable ASCII characters without spaces"));
-    }
-    Ok(Some(SecretString::from(key)))
-}
-
-fn number(env: &Environment, name: &'static str) -> Result<Option<u32>, ConfigError> {
+fn number<T: FromStr>(env: &Environment, name: &'static str) -> Result<Option<T>, ConfigError> {
     let Some(text) = env.get(name) else { return Ok(None) };
     text.trim().parse().map(Some).map_err(|_| invalid(name, format!("{text:?} is not a whole number from 0 up")))
 }
@@ -186,21 +193,19 @@ mod tests {
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> Environment {
-        Environment { dot_env: pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect() }
+        Environment { dot_env: pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(), file: None }
     }
 
     #[test]
-    fn the_key_decides_host_header_and_pace() {
-        let access = |pairs: &[(&str, &str)]| Settings::resolve(Flags::default(), &env(pairs)).unwrap().coingecko();
-        let none = access(&[]);
-        assert_eq!((none.base_url.as_str(), none.calls_per_minute), (coingecko::PUBLIC_URL, 5));
-        let demo = access(&[("COINGECKO_DEMO_API_KEY", "CG-x")]);
-        assert_eq!((demo.base_url.as_str(), demo.calls_per_minute), (coingecko::PUBLIC_URL, 30));
-        assert_eq!(demo.key.unwrap().0, coingecko::DEMO_KEY_HEADER);
-        let pro = access(&[("COINGECKO_DEMO_API_KEY", "CG-x"), ("COINGECKO_PRO_API_KEY", "CG-y")]);
-        assert_eq!((pro.base_url.as_str(), pro.key.unwrap().0), (coingecko::PRO_URL, coingecko::PRO_KEY_HEADER));
-        let own = access(&[("COINGECKO_API_URL", "http://127.0.0.1:9/api/v3/"), ("COINETL_CALLS_PER_MINUTE", "0")]);
-        assert_eq!((own.base_url.as_str(), own.calls_per_minute), ("http://127.0.0.1:9/api/v3", 0));
+    fn a_chosen_pace_goes_before_the_plan_s() {
+        let settings = |pairs: &[(&str, &str)]| Settings::resolve(Flags::default(), &env(pairs)).unwrap();
+        let source = sources::find("coinbase").unwrap();
+        assert_eq!(settings(&[]).access(source).calls_per_minute, 300);
+        assert_eq!(settings(&[("COINETL_CALLS_PER_MINUTE", "7")]).access(source).calls_per_minute, 7);
+        let addr = ([127, 0, 0, 1], 9).into();
+        assert_eq!(settings(&[]).sandbox(source, addr).calls_per_minute, 0);
+        let gecko = sources::find("coingecko").unwrap();
+        assert_eq!(settings(&[]).sandbox(gecko, addr).base_url, "http://127.0.0.1:9/api/v3");
     }
 
     #[test]
@@ -215,6 +220,10 @@ mod tests {
         check("COINGECKO_API_URL", "http://u:hush@h/");
         check("COINGECKO_PRO_API_KEY", "hush hush");
         check("COINETL_CALLS_PER_MINUTE", "-1");
+        check("COINMARKETCAP_API_KEY", "hush hush");
+        check("COINBASE_API_URL", "hush");
+        check("COINETL_CREDITS_PER_MONTH", "many");
+        check("COINETL_PING_URL", "hush");
         check("COINETL_TIMEOUT", "soon");
         check("COINETL_SOURCE", "kraken");
     }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::db::DbError;
+use crate::gate::OverBudget;
 use crate::sources::error::SourceError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,11 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Arguments that fit the command line and not the source.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
 /// The code of an error that ended a command before anything was stored.
 pub fn of(err: &anyhow::Error) -> Exit {
     err.chain().find_map(of_cause).unwrap_or(Exit::No)
@@ -35,6 +41,12 @@ pub fn of(err: &anyhow::Error) -> Exit {
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<ConfigError>() {
         return Some(Exit::Config);
+    }
+    if cause.is::<OverBudget>() {
+        return Some(Exit::TryLater);
+    }
+    if cause.is::<UsageError>() {
+        return Some(Exit::Usage);
     }
     if let Some(err) = cause.downcast_ref::<DbError>() {
         return Some(of_database(err));
@@ -69,6 +81,7 @@ fn of_source(err: &SourceError) -> Exit {
     match err {
         SourceError::Unreachable { .. }
         | SourceError::Limited { .. }
+        | SourceError::Spent { .. }
         | SourceError::Server { .. }
         | SourceError::Malformed { .. }
         | SourceError::TooLarge { .. }

@@ -1,7 +1,8 @@
 //! Every call to a vendor passes here: paced and counted in the database before it is sent.
 
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -9,7 +10,8 @@ use futures::future::{BoxFuture, FutureExt};
 use crate::db::calls::{self, Step, Turn};
 use crate::db::lease::{HEARTBEAT, Lease};
 use crate::db::session::CONFLICT_PATIENCE;
-use crate::db::{Connection, DbError, Shared};
+use crate::db::{Connection, DbError, Shared, runs};
+use crate::domain::{Budget, Cost};
 use crate::sources::http::Gate;
 
 /// A gate on a database connection of its own, so that a call does not wait for its turn in the
@@ -20,14 +22,54 @@ pub struct DbGate {
     /// First come, first served within this process.
     queue: tokio::sync::Mutex<()>,
     calls: AtomicI64,
-    /// Counted in the database and not used yet.
-    prepaid: AtomicI64,
+    credits: AtomicI64,
+    /// Calls counted in the database and not used yet, by the credits counted for each.
+    prepaid: Mutex<BTreeMap<i64, i64>>,
+    budget: Mutex<Option<Budget>>,
 }
 
 /// Where nothing is paced, calls are counted so many at a time: a transaction for each would take
 /// longer than the call. What is left over is taken back at the end; a run that is killed has
 /// counted a few calls too many, never too few.
 const PREPAY: i64 = 16;
+
+/// A call that the month's budget does not allow.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the month's budget is spent: {wanted} more credit(s) are needed and {left} of {limit} are left; it can go on at \
+     {until} UTC, or with a larger COINETL_CREDITS_PER_MONTH (0 = no limit) or plan"
+)]
+pub struct OverBudget {
+    pub wanted: i64,
+    pub left: i64,
+    pub limit: i64,
+    /// To the minute.
+    pub until: String,
+}
+
+impl OverBudget {
+    /// Why a budget does not allow a cost; `None` if it does.
+    pub fn check(budget: &Budget, credits: i64) -> Option<OverBudget> {
+        let (false, Some(limit), Some(left)) = (budget.allows(credits), budget.limit, budget.left()) else {
+            return None;
+        };
+        let until = budget.resets_at.to_string()[..16].to_owned();
+        Some(OverBudget { wanted: credits, left, limit, until })
+    }
+}
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a source turned out to be free of.
+#[derive(Debug, Clone, Copy)]
+pub struct Free {
+    pub of_pace: bool,
+    pub of_budget: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl DbGate {
     pub fn new(control: Shared<Connection>, turn: Turn) -> Self {
@@ -36,34 +78,55 @@ impl DbGate {
             turn: Mutex::new(turn),
             queue: tokio::sync::Mutex::new(()),
             calls: AtomicI64::new(0),
-            prepaid: AtomicI64::new(0),
+            credits: AtomicI64::new(0),
+            prepaid: Mutex::default(),
+            budget: Mutex::new(None),
         }
     }
 
-    /// Calls let through so far.
-    pub fn calls(&self) -> i64 {
-        self.calls.load(Ordering::Relaxed)
+    /// Calls let through so far, and what they cost.
+    pub fn spent(&self) -> Cost {
+        Cost { calls: self.calls.load(Ordering::Relaxed), credits: self.credits.load(Ordering::Relaxed) }
     }
 
-    /// Calls counted in the database that were not made.
-    pub fn prepaid(&self) -> i64 {
-        self.prepaid.load(Ordering::Relaxed)
+    /// What was counted in the database for calls that were not made.
+    pub fn prepaid(&self) -> Cost {
+        let prepaid = lock(&self.prepaid);
+        prepaid
+            .iter()
+            .fold(Cost::default(), |sum, (credits, calls)| sum + Cost { calls: 1, credits: *credits } * *calls)
+    }
+
+    /// No call may cost more than what is left of this.
+    pub fn keep_within(&self, budget: Budget) {
+        *lock(&self.budget) = Some(budget);
     }
 
     fn turn(&self) -> Turn {
-        self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        lock(&self.turn).clone()
     }
 
-    /// Another lease; and without a limit if the source turned out to have none.
-    pub async fn relabel(&self, lease: Lease, unlimited: bool) -> Result<(), DbError> {
+    fn is_prepaid(&self, credits: i64) -> bool {
+        lock(&self.prepaid).get(&credits).is_some_and(|calls| *calls > 0)
+    }
+
+    fn prepay(&self, credits: i64, calls: i64) {
+        *lock(&self.prepaid).entry(credits).or_default() += calls;
+    }
+
+    /// Another lease; and without the limits that the source turned out not to have.
+    pub async fn relabel(&self, lease: Lease, free: Free) -> Result<(), DbError> {
+        if free.of_budget {
+            *lock(&self.budget) = None;
+        }
         let api = {
-            let mut turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            turn.lease = lease;
+            let mut turn = lock(&self.turn);
+            turn.lease = Some(lease);
             let had_limit = turn.interval.is_some();
-            if unlimited {
+            if free.of_pace {
                 turn.interval = None;
             }
-            (unlimited && had_limit).then(|| turn.api.clone())
+            (free.of_pace && had_limit).then(|| turn.api.clone())
         };
         match api {
             Some(api) => self.control.run(move |conn| calls::forget(conn, &api)).await,
@@ -75,7 +138,7 @@ impl DbGate {
     pub async fn keep_alive(&self) {
         loop {
             tokio::time::sleep(HEARTBEAT).await;
-            let lease = self.turn().lease;
+            let Some(lease) = self.turn().lease else { continue };
             // A lease that is gone may just have been given back for another one, which wants signs
             // of life too. If it is lost, the next call or batch finds out.
             if let Err(err) = self.control.run(move |conn| lease.confirm(conn)).await {
@@ -84,22 +147,32 @@ impl DbGate {
         }
     }
 
-    async fn pass(&self) -> Result<(), DbError> {
+    async fn pass(&self, credits: i64) -> Result<(), BoxedError> {
         let _first_come = self.queue.lock().await;
-        if self.prepaid() > 0 && self.turn().interval.is_none() {
-            self.prepaid.fetch_sub(1, Ordering::Relaxed);
-            self.calls.fetch_add(1, Ordering::Relaxed);
+        let over = lock(&self.budget).as_ref().and_then(|budget| {
+            let spent = Budget { used: budget.used.saturating_add(self.spent().credits), ..*budget };
+            OverBudget::check(&spent, credits)
+        });
+        if let Some(over) = over {
+            return Err(over.into());
+        }
+        if self.is_prepaid(credits) && self.turn().interval.is_none() {
+            self.prepay(credits, -1);
+            self.count(credits);
             return Ok(());
         }
         let (mut seen, mut asked) = (None, Instant::now());
         loop {
             let (turn, before) = (self.turn(), seen);
             let count = match turn.interval {
+                // A dear call is counted alone: what a killed run counted too much stays small.
+                None if credits > 1 => 1,
                 None => PREPAY,
                 // A call that was given back still has to wait for its turn.
-                Some(_) => i64::from(self.prepaid() == 0),
+                Some(_) => i64::from(!self.is_prepaid(credits)),
             };
-            let start = match self.control.run(move |conn| calls::claim(conn, &turn, count, before)).await {
+            let cost = Cost { calls: 1, credits } * count;
+            let start = match self.control.run(move |conn| calls::claim(conn, &turn, cost, before)).await {
                 Ok(Step::Go(start)) => start,
                 Ok(Step::Wait { until, seen: slot }) => {
                     seen = Some(slot);
@@ -113,23 +186,49 @@ impl DbGate {
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     continue;
                 }
-                Err(err) => return Err(err),
+                Err(err) => return Err(err.into()),
             };
-            self.prepaid.fetch_add(count - 1, Ordering::Relaxed);
-            self.calls.fetch_add(1, Ordering::Relaxed);
+            self.prepay(credits, count - 1);
+            self.count(credits);
             tokio::time::sleep_until(start.into()).await;
             return Ok(());
+        }
+    }
+
+    fn count(&self, credits: i64) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.credits.fetch_add(credits, Ordering::Relaxed);
+    }
+
+    /// Puts right what was counted for a call before it was sent.
+    async fn correct(&self, credits: i64) -> Result<(), DbError> {
+        self.credits.fetch_add(credits, Ordering::Relaxed);
+        let asked = Instant::now();
+        loop {
+            let run_id = self.turn().run_id;
+            match self.control.run(move |conn| runs::count_calls(conn, run_id, Cost { calls: 0, credits })).await {
+                Err(DbError::Locked(why)) if asked.elapsed() < CONFLICT_PATIENCE => {
+                    log::debug!("credits of a call: {why}");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                other => return other.map(|_| ()),
+            }
         }
     }
 }
 
 impl Gate for DbGate {
-    fn admit(&self) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
-        async move { self.pass().await.map_err(Into::into) }.boxed()
+    fn admit(&self, credits: i64) -> BoxFuture<'_, Result<(), BoxedError>> {
+        self.pass(credits).boxed()
     }
 
-    fn give_back(&self) {
+    fn give_back(&self, credits: i64) {
         self.calls.fetch_sub(1, Ordering::Relaxed);
-        self.prepaid.fetch_add(1, Ordering::Relaxed);
+        self.credits.fetch_sub(credits, Ordering::Relaxed);
+        self.prepay(credits, 1);
+    }
+
+    fn settle(&self, counted: i64, charged: i64) -> BoxFuture<'_, Result<(), BoxedError>> {
+        async move { self.correct(charged - counted).await.map_err(Into::into) }.boxed()
     }
 }

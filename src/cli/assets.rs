@@ -8,15 +8,14 @@ use tokio::sync::mpsc;
 use super::Context;
 use super::output::Outcome;
 use super::run::{Done, Job, execute};
-use crate::db::{DbError, Session, assets};
+use crate::db::{Connection, DbError, Session, assets};
 use crate::domain::Parsed;
 use crate::pipeline;
 use crate::sinks::Sink;
 use crate::sinks::assets::{AssetBatch, AssetSink};
 use crate::sources::error::SourceError;
 use crate::sources::http::Body;
-use crate::sources::records;
-use crate::sources::{Request, Source};
+use crate::sources::{Request, Source, ask, records};
 
 pub const NAME: &str = "assets upsert";
 
@@ -34,7 +33,9 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let allow_shrink = args.allow_shrink;
-    let mut outcome = execute(context, NAME, make, move |job| upsert(job, allow_shrink))?;
+    let cost = ask::cost_of_assets(context.settings.source);
+    let estimate = Box::new(move |_: &mut Connection, _: &[String]| Ok(cost));
+    let mut outcome = execute(context, NAME, estimate, make, move |job| upsert(job, allow_shrink))?;
     let report = &outcome.report;
     outcome.text = match report.status {
         "failed" => String::new(),
@@ -80,8 +81,8 @@ async fn upsert(job: Arc<Job<AssetSink>>, allow_shrink: bool) -> anyhow::Result<
     }
     let (out, batches) = mpsc::channel(2);
     let parser = tokio::task::spawn_blocking({
-        let source = job.source().clone();
-        move || parse(body, &*source, &request, &out)
+        let source = job.source();
+        move || parse(body, source, &request, &out)
     });
     pipeline::copy(batches, &job.sink).await?;
     parser.await.map_err(anyhow::Error::from)??;
@@ -119,8 +120,8 @@ fn parse(
     let mut parsed = Parsed::default();
     loop {
         let more = records.next_into(&mut record).map_err(malformed)?;
-        if more {
-            parsed.push(source.parse_asset(&record));
+        if more && let Some(coin) = source.parse_asset(&record).transpose() {
+            parsed.push(coin);
         }
         if parsed.len() >= BATCH || (!more && !parsed.is_empty()) {
             let batch = AssetBatch { endpoint, parsed: std::mem::take(&mut parsed) };

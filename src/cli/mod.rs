@@ -1,6 +1,7 @@
 //! The command line: options, dispatch, one file for each command.
 
 mod assets;
+mod budget;
 mod db_setup;
 mod logging;
 mod output;
@@ -36,7 +37,7 @@ struct Global {
     /// sqlite://FILE, mysql://user:password@host/database or postgres://… [env: DATABASE_URL] [default: sqlite://coinetl.db]
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
-    /// Whose data: coingecko [env: COINETL_SOURCE] [default: coingecko]
+    /// Whose data: coingecko, coinmarketcap or coinbase [env: COINETL_SOURCE] [default: coingecko]
     #[arg(long, global = true, value_name = "NAME")]
     source: Option<String>,
     /// Start the sandbox inside this process and use it as the source: generated data, no network
@@ -132,7 +133,7 @@ fn run(cli: &Cli) -> Outcome {
         Err(err) => return failed(err.into(), cli.global.source.as_deref().unwrap_or_default()),
     };
     logging::start(&cli.global, cli.command.tells_its_story(), settings.rust_log.as_deref());
-    let source = settings.source.clone();
+    let source = settings.source.name();
     let context = Context {
         settings,
         sandbox: cli.global.sandbox,
@@ -146,7 +147,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::Prices(PricesCommand::Insert(args)) => prices::run(args, &context),
         Command::Sandbox(args) => sandbox::run(args, &context),
     };
-    result.unwrap_or_else(|err| failed(err, &source))
+    result.unwrap_or_else(|err| failed(err, source))
 }
 
 impl Command {

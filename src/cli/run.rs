@@ -4,21 +4,23 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Context;
+use super::budget::{Allowance, Label, allowance};
 use super::output::{Outcome, Report, sentence};
 use super::stop;
+use crate::config::Settings;
 use crate::db::calls::{self, Turn};
 use crate::db::runs::{self, Status, Tally};
-use crate::db::{Absent, DbError, Session, Shared, migrate, open};
+use crate::db::{Absent, Connection, DbError, Session, Shared, accounts, migrate, open};
+use crate::domain::{Account, Cost};
 use crate::exit::{self, Exit};
-use crate::gate::DbGate;
+use crate::gate::{DbGate, Free, OverBudget};
 use crate::sandbox;
 use crate::sinks::Sink;
-use crate::sources::coingecko::CoinGecko;
 use crate::sources::error::SourceError;
-use crate::sources::http::{Body, Client, Patience};
+use crate::sources::http::{Answer, Body, Client, Patience};
 use crate::sources::records::ArrayError;
 use crate::sources::{Access, Request, SANDBOX_PREFIX, Source};
 
@@ -27,15 +29,15 @@ pub struct Job<S> {
     pub sink: Shared<S>,
     client: Client,
     gate: Arc<DbGate>,
-    label: Mutex<Label>,
-    /// A limit that the user set holds for a sandbox too.
-    limit_is_chosen: bool,
+    label: Mutex<Stored>,
+    /// Limits that the user set hold for a sandbox too.
+    free_if_sandbox: Free,
     wait: Duration,
 }
 
 /// The name data is stored under; sure once an answer told whether it is generated.
 #[derive(Debug, Clone)]
-struct Label {
+struct Stored {
     name: String,
     sure: bool,
 }
@@ -51,10 +53,48 @@ pub struct Done {
     pub more: Map<String, Value>,
 }
 
+/// How a vendor is reached: itself, or the sandbox inside this process.
+pub struct Vendor {
+    pub source: &'static dyn Source,
+    pub access: Access,
+    pub label: Label,
+    sandbox: Option<sandbox::Sandbox>,
+}
+
+impl Vendor {
+    pub async fn reach(context: &Context) -> anyhow::Result<Vendor> {
+        let (settings, source) = (&context.settings, context.settings.source);
+        if !context.sandbox {
+            let access = settings.access(source);
+            // The vendor's own host is nobody else's; behind another address may be a sandbox.
+            return Ok(Vendor { source, access, label: Label::Unsure, sandbox: None });
+        }
+        let options = sandbox::Options { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+        let sandbox = sandbox::start(options).await?;
+        let access = settings.sandbox(source, sandbox.addr());
+        Ok(Vendor { source, access, label: Label::Sandbox, sandbox: Some(sandbox) })
+    }
+
+    /// The name that data is most probably stored under.
+    pub fn name(&self) -> String {
+        self.label.names(self.source).remove(0)
+    }
+
+    pub async fn leave(self) {
+        if let Some(sandbox) = self.sandbox {
+            sandbox.stop().await;
+        }
+    }
+}
+
+/// What a run is going to cost, from what is stored under one of these names.
+pub type Estimate = dyn Fn(&mut Connection, &[String]) -> Result<Cost, DbError> + Send + Sync;
+
 /// Runs a command: `make` builds its sink around the run, `work` does the job.
 pub fn execute<S, W, F>(
     context: &Context,
     command: &'static str,
+    estimate: Box<Estimate>,
     make: impl FnOnce(Session) -> Result<S, DbError>,
     work: W,
 ) -> anyhow::Result<Outcome>
@@ -70,57 +110,70 @@ where
     runs::relax_durability(&mut control)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let sandbox = match context.sandbox {
-            true => {
-                Some(sandbox::start(sandbox::Options { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() }).await?)
-            }
-            false => None,
-        };
-        let source: Arc<dyn Source> = Arc::new(CoinGecko);
-        let (access, label) = match &sandbox {
-            Some(sandbox) => (settings.sandbox(sandbox.addr()), format!("{SANDBOX_PREFIX}{}", source.name())),
-            None => (settings.coingecko(), source.name().to_owned()),
-        };
-        let session = Session::begin(writer, command, &label, context.wait)?;
+        let vendor = Vendor::reach(context).await?;
+        let access = pace(&mut control, settings, &vendor)?;
+        let session = Session::begin(writer, command, &vendor.name(), context.wait)?;
         let (run_id, lease) = (session.run_id(), session.lease().clone());
-        let turn = Turn { api: api_name(&access), interval: calls::interval(access.calls_per_minute), run_id, lease };
+        let interval = calls::interval(access.calls_per_minute);
+        let turn = Turn { api: api_name(&access), interval, run_id, lease: Some(lease) };
         let gate = Arc::new(DbGate::new(Shared::new(control), turn));
         let patience = Patience { timeout: settings.timeout, backoff: settings.backoff };
-        let client = Client::new(source, access, gate.clone(), patience);
+        let client = Client::new(vendor.source, access, gate.clone(), patience);
         let sink = Shared::new(make(session)?);
-        let label = Label { name: label, sure: context.sandbox };
+        let label = Stored { name: vendor.name(), sure: vendor.label == Label::Sandbox };
         let heartbeat = tokio::spawn({
             let gate = gate.clone();
             async move { gate.keep_alive().await }
         });
-        let result = match client {
-            Err(err) => Err(err.into()),
+        let (result, retries) = match client {
+            Err(err) => (Err(err.into()), 0),
             Ok(client) => {
+                let free_if_sandbox = Free {
+                    of_pace: settings.calls_per_minute.is_none(),
+                    of_budget: settings.credits_per_month.is_none(),
+                };
                 let job = Arc::new(Job {
                     sink: sink.clone(),
                     client,
                     gate: gate.clone(),
                     label: Mutex::new(label),
-                    limit_is_chosen: settings.calls_per_minute.is_some(),
+                    free_if_sandbox,
                     wait: context.wait,
                 });
-                tokio::select! {
-                    result = work(job) => result,
+                let worked = async {
+                    job.keep_within_budget(settings, vendor.label, &estimate).await?;
+                    work(job.clone()).await
+                };
+                let result = tokio::select! {
+                    result = worked => result,
                     () = stop::asked() => Err(Interrupted.into()),
-                }
+                };
+                (result, job.client.retries())
             }
         };
         heartbeat.abort();
         let unmade = gate.prepaid();
         let mut outcome = sink.run(move |sink| conclude(sink.session(), command, run_id, unmade, result)).await;
-        outcome.report.calls = outcome.report.calls.max(gate.calls());
-        outcome.report.credits = outcome.report.credits.max(gate.calls());
+        let spent = gate.spent();
+        outcome.report.calls = outcome.report.calls.max(spent.calls);
+        outcome.report.credits = outcome.report.credits.max(spent.credits);
+        outcome.report.more.insert("retries".into(), json!(retries));
         outcome.report.seconds = started.elapsed().as_secs_f64();
-        if let Some(sandbox) = sandbox {
-            sandbox.stop().await;
-        }
+        vendor.leave().await;
         anyhow::Ok(outcome)
     })
+}
+
+/// The pace of the plan: what the vendor told of it, unless a setting says otherwise.
+pub fn pace(conn: &mut Connection, settings: &Settings, vendor: &Vendor) -> Result<Access, DbError> {
+    let mut access = vendor.access.clone();
+    if settings.calls_per_minute.is_none() && access.key.is_some() {
+        let told = accounts::find(conn, &vendor.name())?.and_then(|told| told.account.calls_per_minute);
+        if let Some(told) = told.and_then(|calls| u32::try_from(calls).ok()).filter(|calls| *calls > 0) {
+            access.calls_per_minute = told;
+        }
+    }
+    Ok(access)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +181,7 @@ where
 struct Interrupted;
 
 /// Whom a rate limit belongs to: the host, shared by all its paths and all who share the database.
-fn api_name(access: &Access) -> String {
+pub fn api_name(access: &Access) -> String {
     match url::Url::parse(&access.base_url) {
         Ok(url) => {
             let port = url.port().map_or(String::new(), |port| format!(":{port}"));
@@ -139,7 +192,7 @@ fn api_name(access: &Access) -> String {
 }
 
 /// Ends the run in the database and puts its result into words.
-fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: i64, result: anyhow::Result<Done>) -> Outcome {
+fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: Cost, result: anyhow::Result<Done>) -> Outcome {
     let tally = session.tally();
     let (mut status, mut exit, mut error, done) = match result {
         Ok(done) => judge(&tally, done),
@@ -157,7 +210,7 @@ fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: i64, resu
     };
     let mut report = Report::new(command, session.source());
     match session.finish(status, error.as_deref(), unmade) {
-        Ok((calls, credits)) => (report.calls, report.credits) = (calls, credits),
+        Ok(spent) => (report.calls, report.credits) = (spent.calls, spent.credits),
         // The first error is the one that tells what happened.
         Err(err) if error.is_some() => log::warn!("the run could not be ended in the database: {err}"),
         Err(err) => {
@@ -198,34 +251,107 @@ fn stored_any(tally: &Tally) -> bool {
 }
 
 impl<S: Sink> Job<S> {
-    pub fn source(&self) -> &Arc<dyn Source> {
+    pub fn source(&self) -> &'static dyn Source {
         self.client.source()
+    }
+
+    /// Refuses the run before its first call when the month's budget does not allow it, and holds
+    /// each call against what is left.
+    async fn keep_within_budget(&self, settings: &Settings, label: Label, estimate: &Estimate) -> anyhow::Result<()> {
+        let (allowed, cost) = self.weigh(settings, label, estimate)?;
+        let mut over = OverBudget::check(&allowed.budget, cost.credits);
+        let mut budget = allowed.budget;
+        // A limit that nobody chose may have become another: ask before refusing, and once a day.
+        if settings.credits_per_month.is_none() && (over.is_some() || allowed.is_old()) {
+            match self.ask_account().await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let (allowed, cost) = self.weigh(settings, self.surely(label), estimate)?;
+                    budget = allowed.budget;
+                    over = OverBudget::check(&budget, cost.credits);
+                    // What the question itself cost is in both figures.
+                    budget.used = budget.used.saturating_sub(self.gate.spent().credits);
+                }
+                Err(err) if err.downcast_ref::<SourceError>().is_some_and(|err| !err.ends_the_run()) => {
+                    log::warn!("the plan can't be asked for ({err}); going by what is known of it");
+                }
+                Err(err) => return Err(err),
+            }
+        }
+        match over {
+            Some(over) => Err(over.into()),
+            None => {
+                self.gate.keep_within(budget);
+                Ok(())
+            }
+        }
+    }
+
+    fn weigh(&self, settings: &Settings, label: Label, estimate: &Estimate) -> Result<(Allowance, Cost), DbError> {
+        let (source, access) = (self.source(), self.client.access());
+        self.sink.with(|sink| {
+            let conn = sink.session().conn();
+            let allowed = allowance(conn, settings, source, access, label)?;
+            Ok((allowed, estimate(conn, &label.names(source))?))
+        })
+    }
+
+    /// What an answer made of a label.
+    fn surely(&self, label: Label) -> Label {
+        let stored = self.stored();
+        match stored.sure {
+            true if stored.name.starts_with(SANDBOX_PREFIX) => Label::Sandbox,
+            true => Label::Real,
+            false => label,
+        }
+    }
+
+    fn stored(&self) -> Stored {
+        self.label.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the vendor for the plan behind the key and keeps the answer. False when it tells none.
+    async fn ask_account(&self) -> anyhow::Result<bool> {
+        let source = self.source();
+        let Some(request) = source.account(self.client.access()) else { return Ok(false) };
+        let account = self.fetch(&request, |body| read_account(source, body)).await?;
+        let Some(account) = account else { return Ok(false) };
+        let name = self.stored().name;
+        self.sink.run(move |sink| sink.session().batch(|batch| accounts::keep(batch.conn, &name, &account))).await?;
+        Ok(true)
     }
 
     /// Fetches an answer and makes sure that it is stored under the right name: the first one
     /// tells whether the data is generated, and all others must agree.
     pub async fn fetch<T>(&self, request: &Request, read: impl Fn(Body) -> Result<T, ArrayError>) -> anyhow::Result<T> {
-        let answer = self.client.fetch(request, read).await?;
-        let name = match answer.sandbox {
+        let Answer { content, sandbox } = self.client.fetch(request, read).await?;
+        let name = match sandbox {
             true => format!("{SANDBOX_PREFIX}{}", self.source().name()),
             false => self.source().name().to_owned(),
         };
-        let label = self.label.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if label.sure && label.name != name {
-            let endpoint = request.endpoint.to_owned();
-            return Err(SourceError::OtherSource { endpoint, expected: label.name, got: name }.into());
+        let stored = self.stored();
+        if stored.sure && stored.name != name {
+            let (endpoint, setting) = (request.endpoint.to_owned(), self.client.access().url_setting);
+            return Err(SourceError::OtherSource { endpoint, expected: stored.name, got: name, setting }.into());
         }
-        if !label.sure {
-            if label.name != name {
+        if !stored.sure {
+            if stored.name != name {
                 let (to, wait) = (name.clone(), self.wait);
                 let lease = self
                     .sink
                     .run(move |sink| sink.session().relabel(&to, wait).map(|()| sink.session().lease().clone()))
                     .await?;
-                self.gate.relabel(lease, answer.sandbox && !self.limit_is_chosen).await?;
+                self.gate.relabel(lease, self.free_if_sandbox).await?;
             }
-            *self.label.lock().unwrap_or_else(PoisonError::into_inner) = Label { name, sure: true };
+            *self.label.lock().unwrap_or_else(PoisonError::into_inner) = Stored { name, sure: true };
         }
-        Ok(answer.content)
+        Ok(content)
     }
+}
+
+/// The plan in a vendor's answer.
+pub fn read_account(source: &dyn Source, mut body: Body) -> Result<Option<Account>, ArrayError> {
+    let (mut records, mut record) = (body.records()?, Vec::new());
+    let found = records.next_into(&mut record)?;
+    Ok(source.parse_account(&record).filter(|_| found))
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 #[cfg(feature = "postgres")]
 use diesel::RunQueryDsl;
-use diesel::sql_types::{BigInt, Bool, Text, Timestamp};
+use diesel::sql_types::{BigInt, Bool, Text};
 
+use super::clock;
 use super::conn::Connection;
 use super::error::DbError;
 #[cfg(feature = "postgres")]
@@ -14,8 +15,8 @@ use super::session::Batch;
 use super::sql::{places, sql};
 use super::sqlite_raw;
 use super::url::Backend;
+use crate::domain::Coin;
 use crate::domain::asset::MAX_KEY_BYTES;
-use crate::domain::{Coin, Stamp};
 
 /// Keys in one `IN (…)`, rows in one `INSERT`.
 const CHUNK: usize = 1_000;
@@ -147,7 +148,7 @@ pub fn insert(batch: &mut Batch<'_>, source: &str, coins: &[&Coin]) -> Result<Ve
     };
     let highest = sql(highest).first::<Number>(conn, "reading the highest coin id")?.map_or(0, |row| row.n);
     let ids: Vec<i64> = (1..=coins.len() as i64).map(|n| highest + n).collect();
-    let now = now_text(conn)?;
+    let now = clock::now(conn)?.to_string();
     for (coins, ids) in coins.chunks(CHUNK).zip(ids.chunks(CHUNK)) {
         insert_chunk(batch, source, coins, ids, &now)?;
     }
@@ -195,19 +196,6 @@ fn insert_chunk(batch: &mut Batch<'_>, source: &str, coins: &[&Coin], ids: &[i64
         insert = insert.bind(now).bind(now);
     }
     insert.execute(batch.conn, DOING).map(|_| ())
-}
-
-/// The database's clock as text of our fixed width: asked once, not for each row.
-fn now_text(conn: &mut Connection) -> Result<String, DbError> {
-    #[derive(diesel::QueryableByName)]
-    struct Now {
-        #[diesel(sql_type = Timestamp)]
-        now: chrono::NaiveDateTime,
-    }
-    let doing = "reading the database's clock";
-    let row = sql(format!("SELECT {} AS now", conn.backend().now())).first::<Now>(conn, doing)?;
-    let now = row.and_then(|row| Stamp::from_datetime(row.now.and_utc()).ok());
-    now.map(|now| now.to_string()).ok_or(DbError::Query { doing, why: "it gave no time".to_owned() })
 }
 
 /// Brings a stored coin up to date and makes it active. A label the source did not tell stays.

@@ -15,6 +15,7 @@ use super::runs;
 use super::sql::sql;
 use super::transaction::transaction;
 use super::url::Backend;
+use crate::domain::Cost;
 
 /// Slots are this much further apart than the limit says, so that jitter on the way does not make
 /// two calls too close for the vendor. The wall time stays within 2 %.
@@ -28,7 +29,8 @@ pub struct Turn {
     /// `None` = no limit.
     pub interval: Option<Duration>,
     pub run_id: i64,
-    pub lease: Lease,
+    /// A run that only reads holds none.
+    pub lease: Option<Lease>,
 }
 
 pub fn interval(calls_per_minute: u32) -> Option<Duration> {
@@ -52,12 +54,15 @@ struct Slot {
     now_us: i64,
 }
 
-/// Takes the next slot and counts `count` calls, in one transaction. `seen` is the newest slot that was
+/// Takes the next slot and counts what it costs, in one transaction. `seen` is the newest slot that was
 /// in the way a whole interval ago: if it still is, the clock was set back and it means nothing.
-pub fn claim(conn: &mut Connection, turn: &Turn, count: i64, seen: Option<i64>) -> Result<Step, DbError> {
+pub fn claim(conn: &mut Connection, turn: &Turn, cost: Cost, seen: Option<i64>) -> Result<Step, DbError> {
     transaction(conn, |conn| {
         // First a write, so that SQLite's lock is taken before anything is read.
-        turn.lease.confirm(conn)?;
+        match &turn.lease {
+            Some(lease) => lease.confirm(conn)?,
+            None => runs::touch(conn, turn.run_id)?,
+        }
         let start = match turn.interval {
             None => Instant::now(),
             Some(interval) => match take_slot(conn, &turn.api, interval, seen)? {
@@ -65,8 +70,10 @@ pub fn claim(conn: &mut Connection, turn: &Turn, count: i64, seen: Option<i64>) 
                 wait => return Ok(wait),
             },
         };
-        if !runs::count_calls(conn, turn.run_id, count, count)? {
-            return Err(turn.lease.lost());
+        if !runs::count_calls(conn, turn.run_id, cost)?
+            && let Some(lease) = &turn.lease
+        {
+            return Err(lease.lost());
         }
         Ok(Step::Go(start))
     })

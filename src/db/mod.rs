@@ -4,9 +4,11 @@
 //! proving that the run still holds its lease (`session`).
 
 pub mod absences;
+pub mod accounts;
 mod any;
 pub mod assets;
 pub mod calls;
+pub mod clock;
 mod conn;
 pub mod dead_letters;
 mod error;

@@ -6,7 +6,7 @@ use super::conn::Connection;
 use super::error::{DbError, Doing};
 use super::sql::sql;
 use super::url::Backend;
-use crate::domain::Stamp;
+use crate::domain::{Cost, Stamp};
 use diesel::connection::SimpleConnection;
 
 /// What a run did so far. `read = written + unchanged + rejected`.
@@ -97,13 +97,36 @@ pub fn ended_well(conn: &mut Connection, command: &str, source: &str) -> Result<
 
 /// Counts calls before they are sent, or takes back what was counted and not sent. False when the
 /// run is no longer ours to count for.
-pub fn count_calls(conn: &mut Connection, run_id: i64, calls: i64, credits: i64) -> Result<bool, DbError> {
+pub fn count_calls(conn: &mut Connection, run_id: i64, cost: Cost) -> Result<bool, DbError> {
     let touched = sql("UPDATE runs SET calls = calls + ?, credits = credits + ? WHERE id = ? AND status = 'running'")
-        .bind(calls)
-        .bind(credits)
+        .bind(cost.calls)
+        .bind(cost.credits)
         .bind(run_id)
         .execute(conn, "counting a call")?;
     Ok(touched == 1)
+}
+
+/// A write that changes nothing: it takes SQLite's lock before anything is read.
+pub fn touch(conn: &mut Connection, run_id: i64) -> Result<(), DbError> {
+    sql("UPDATE runs SET calls = calls WHERE id = ?").bind(run_id).execute(conn, "counting a call").map(|_| ())
+}
+
+/// Marks runs that hold no lease and did not end: their process died. Only those of an hour ago and
+/// more, since no such run takes that long.
+pub fn bury_old(conn: &mut Connection, command: &str) -> Result<usize, DbError> {
+    let backend = conn.backend();
+    let an_hour_ago = match backend {
+        Backend::Sqlite => "strftime('%Y-%m-%d %H:%M:%f','now','-1 hour')".to_owned(),
+        Backend::Mysql | Backend::Postgres => {
+            format!("{} - INTERVAL {}", backend.now(), if backend == Backend::Mysql { "1 HOUR" } else { "'1 hour'" })
+        }
+    };
+    let update = format!(
+        "UPDATE runs SET status = 'failed', finished_at = {}, error = 'the process died' \
+         WHERE command = ? AND status = 'running' AND started_at < {an_hour_ago}",
+        backend.now()
+    );
+    sql(update).bind(command).execute(conn, "marking dead runs")
 }
 
 pub fn save_tally(conn: &mut Connection, run_id: i64, tally: &Tally) -> Result<(), DbError> {
@@ -137,7 +160,7 @@ pub fn finish(conn: &mut Connection, run_id: i64, status: Status, error: Option<
 }
 
 /// Calls and credits counted for a run.
-pub fn spent(conn: &mut Connection, run_id: i64) -> Result<(i64, i64), DbError> {
+pub fn spent(conn: &mut Connection, run_id: i64) -> Result<Cost, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Spent {
         #[diesel(sql_type = BigInt)]
@@ -148,7 +171,7 @@ pub fn spent(conn: &mut Connection, run_id: i64) -> Result<(i64, i64), DbError> 
     let spent = sql("SELECT calls, credits FROM runs WHERE id = ?")
         .bind(run_id)
         .first::<Spent>(conn, "reading the run's calls")?;
-    Ok(spent.map_or((0, 0), |spent| (spent.calls, spent.credits)))
+    Ok(spent.map_or(Cost::default(), |spent| Cost { calls: spent.calls, credits: spent.credits }))
 }
 
 /// Commits that only count may be lost when the power goes, never when a process dies: that is

@@ -8,6 +8,7 @@ use super::lease::{self, HEARTBEAT, Lease};
 use super::runs::{self, Status, Tally};
 use super::sqlite_raw::RawSqlite;
 use super::transaction::transaction;
+use crate::domain::Cost;
 
 /// A batch that met another writer is tried again this often, and no longer than this.
 const MAX_CONFLICTS: u32 = 5;
@@ -124,11 +125,11 @@ impl Session {
 
     /// Ends the run, takes back calls that were counted and not made, and gives back the lease.
     /// Calls and credits of the whole run.
-    pub fn finish(&mut self, status: Status, error: Option<&str>, unmade: i64) -> Result<(i64, i64), DbError> {
+    pub fn finish(&mut self, status: Status, error: Option<&str>, unmade: Cost) -> Result<Cost, DbError> {
         let (lease, run_id) = (&self.lease, self.run_id);
         transaction(&mut self.conn, |conn| {
             lease.confirm(conn)?;
-            runs::count_calls(conn, run_id, -unmade, -unmade)?;
+            runs::count_calls(conn, run_id, unmade * -1)?;
             runs::finish(conn, run_id, status, error)?;
             lease.release(conn)?;
             runs::spent(conn, run_id)

@@ -15,6 +15,11 @@ impl<T: Send + 'static> Shared<T> {
         Shared(Arc::new(Mutex::new(value)))
     }
 
+    /// Runs `work` with the value on this thread, for short reads while nothing else is under way.
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Runs `work` with the value, on a blocking thread.
     pub async fn run<R: Send + 'static>(&self, work: impl FnOnce(&mut T) -> R + Send + 'static) -> R {
         let shared = self.0.clone();

@@ -17,6 +17,7 @@ pub struct Sql {
 #[derive(Debug, Clone)]
 pub enum Value {
     Int(i64),
+    MaybeInt(Option<i64>),
     Double(Option<f64>),
     Text(String),
     MaybeText(Option<String>),
@@ -97,6 +98,7 @@ impl Sql {
         for value in self.values {
             query = match value {
                 Value::Int(value) => query.bind::<BigInt, _>(value),
+                Value::MaybeInt(value) => query.bind::<Nullable<BigInt>, _>(value),
                 Value::Double(value) => query.bind::<Nullable<Double>, _>(value),
                 Value::Text(value) => query.bind::<Text, _>(value),
                 Value::MaybeText(value) => query.bind::<Nullable<Text>, _>(value),

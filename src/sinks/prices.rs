@@ -16,6 +16,8 @@ pub struct PriceSink {
     run_time: Stamp,
     /// Take no more than so many coins a currency.
     limit: Option<u64>,
+    /// Leave out coins that the source does not list as active.
+    listed_only: bool,
     currencies: HashMap<Arc<str>, Seen>,
 }
 
@@ -52,7 +54,13 @@ pub struct PriceBatch {
 
 impl PriceSink {
     pub fn new(session: Session, run_time: Stamp, limit: Option<u64>) -> Self {
-        PriceSink { session, run_time, limit, currencies: HashMap::new() }
+        PriceSink { session, run_time, limit, listed_only: false, currencies: HashMap::new() }
+    }
+
+    /// From now on, coins that are not stored as active are left out: an answer with everything
+    /// holds what is not traded any more, too.
+    pub fn take_listed_only(&mut self) {
+        self.listed_only = true;
     }
 
     /// How many coins were seen in a currency.
@@ -151,14 +159,15 @@ impl Sink for PriceSink {
                 self.currencies.insert(page.vs_currency.clone(), Seen { absent, ..Seen::default() });
             }
         }
-        let (currencies, run_time, limit) = (&self.currencies, self.run_time, self.limit);
+        let (currencies, run_time, limit, listed_only) =
+            (&self.currencies, self.run_time, self.limit, self.listed_only);
         let news = self.session.batch(|batch| {
             let mut news: HashMap<Arc<str>, Seen> = HashMap::new();
             let mut rows: Vec<PriceRow> = Vec::new();
             for PriceBatch { vs_currency, endpoint, parsed } in &batches {
                 let before = &currencies[vs_currency];
                 let new = news.entry(vs_currency.clone()).or_default();
-                let ids = asset_ids(batch, &source, parsed)?;
+                let ids = asset_ids(batch, &source, parsed, listed_only)?;
                 let full = |new: &Seen| limit.is_some_and(|limit| before.count() + new.count() >= limit);
                 for point in &parsed.good {
                     let Some(&asset_id) = ids.get(&point.coin.source_id) else { continue };
@@ -185,6 +194,7 @@ impl Sink for PriceSink {
                     let name = reject.source_id.as_ref().unwrap_or(&reject.payload);
                     let fresh = match ids.get(name) {
                         Some(id) => !before.has(*id) && !new.has(*id) && new.rejected.insert(*id as u64),
+                        None if listed_only && reject.source_id.is_some() => false,
                         None => !before.strangers.contains(name) && new.strangers.insert(name.clone()),
                     };
                     if fresh {
@@ -222,15 +232,20 @@ impl Sink for PriceSink {
     }
 }
 
-/// Our ids of a page's coins; coins that are not stored yet are added from the page. Rejected
-/// records count only where their coin is stored.
+/// Our ids of a page's coins; coins that are not stored yet are added from the page, unless only
+/// listed ones are wanted. Rejected records count only where their coin is stored.
 fn asset_ids(
     batch: &mut crate::db::session::Batch<'_>,
     source: &str,
     parsed: &Parsed<PricePoint>,
+    listed_only: bool,
 ) -> Result<HashMap<String, i64>, DbError> {
     let rejected = parsed.rejected.iter().filter_map(|reject| reject.source_id.as_deref());
     let wanted = parsed.good.iter().map(|point| point.coin.source_id.as_str()).chain(rejected);
+    if listed_only {
+        let stored = assets::find(batch.conn, source, wanted)?;
+        return Ok(stored.into_iter().filter(|(_, asset)| asset.active).map(|(key, asset)| (key, asset.id)).collect());
+    }
     let mut ids = assets::ids(batch, source, wanted)?;
     let mut fresh = HashSet::new();
     let new: Vec<&Coin> = parsed

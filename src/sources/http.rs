@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use super::error::SourceError;
 use super::records::{ArrayError, Records};
-use super::{Access, ErrorAnswer, Request, Source};
+use super::{Access, Request, Shape, Source, Told};
 
 /// `name/version (+url)`: the vendors refuse clients that do not say who they are.
 const USER_AGENT: &str = concat!("coinetl/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")");
@@ -42,10 +43,15 @@ const SANDBOX_HEADER: &str = "x-coinetl-sandbox";
 
 /// Lets a call pass when it is its turn, after having counted it.
 pub trait Gate: Send + Sync {
-    fn admit(&self) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
+    /// Counts a call, and the credits that it may cost.
+    fn admit(&self, credits: i64) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
 
-    /// The call that was let pass is not made: a later one takes its place.
-    fn give_back(&self);
+    /// The call that was let pass is not made: a later one of the same price takes its place.
+    fn give_back(&self, credits: i64);
+
+    /// What a call cost, where that is not what was counted.
+    fn settle(&self, counted: i64, charged: i64)
+    -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
 }
 
 /// How long to wait for what.
@@ -59,13 +65,16 @@ pub struct Patience {
 
 /// The bytes of an answer: in memory, or in a file when there are many.
 #[derive(Debug)]
-pub struct Body(SpooledTempFile);
+pub struct Body {
+    file: SpooledTempFile,
+    shape: Shape,
+}
 
 impl Body {
     /// The records from the first one on.
     pub fn records(&mut self) -> Result<Records<impl BufRead + '_>, ArrayError> {
-        self.0.rewind()?;
-        Ok(Records::new(BufReader::with_capacity(BUFFER, &mut self.0)))
+        self.file.rewind()?;
+        Ok(Records::new(BufReader::with_capacity(BUFFER, &mut self.file), self.shape.clone()))
     }
 }
 
@@ -79,17 +88,20 @@ pub struct Answer<T> {
 
 pub struct Client {
     http: reqwest::Client,
-    source: Arc<dyn Source>,
+    source: &'static dyn Source,
     access: Access,
     gate: Arc<dyn Gate>,
     patience: Patience,
     /// Set by a limited call: nobody calls before.
     hold: Mutex<Instant>,
+    /// The server knows the older paths only.
+    takes_older: AtomicBool,
+    retries: AtomicI64,
 }
 
 impl Client {
     pub fn new(
-        source: Arc<dyn Source>,
+        source: &'static dyn Source,
         access: Access,
         gate: Arc<dyn Gate>,
         patience: Patience,
@@ -120,11 +132,29 @@ impl Client {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|err| SourceError::Client(chain(&err)))?;
-        Ok(Client { http, source, access, gate, patience, hold: Mutex::new(Instant::now()) })
+        Ok(Client {
+            http,
+            source,
+            access,
+            gate,
+            patience,
+            hold: Mutex::new(Instant::now()),
+            takes_older: AtomicBool::new(false),
+            retries: AtomicI64::new(0),
+        })
     }
 
-    pub fn source(&self) -> &Arc<dyn Source> {
-        &self.source
+    pub fn source(&self) -> &'static dyn Source {
+        self.source
+    }
+
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Calls that were made again because an earlier one failed.
+    pub fn retries(&self) -> i64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     /// Sends a request until it is answered or hopeless. Each try is a counted, paced call. An
@@ -142,16 +172,27 @@ impl Client {
         let mut retries = 0;
         loop {
             self.wait_for_hold().await;
-            self.gate.admit().await.map_err(SourceError::Gate)?;
+            self.gate.admit(request.credits).await.map_err(SourceError::Gate)?;
             if *self.hold.lock().await > Instant::now() {
                 // Another call was limited while this one waited for its turn.
-                self.gate.give_back();
+                self.gate.give_back(request.credits);
                 continue;
+            }
+            if retries > 0 {
+                self.retries.fetch_add(1, Ordering::Relaxed);
             }
             let err = match self.once(request, &read).await {
                 Ok(answer) => return Ok(answer),
                 Err(err) => err,
             };
+            if matches!(err, SourceError::NotFound { .. })
+                && request.older.is_some()
+                && !self.takes_older.swap(true, Ordering::Relaxed)
+            {
+                warn!("{err}; asking by the older path instead");
+                self.retries.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let RetryDecision::Retry { execute_after } = policy.should_retry(started, retries) else {
                 return Err(err);
             };
@@ -187,14 +228,11 @@ impl Client {
         read: impl Fn(Body) -> Result<T, ArrayError>,
     ) -> Result<Answer<T>, SourceError> {
         let endpoint = request.endpoint;
-        let url = format!("{}{}", self.access.base_url, request.target);
+        let older = request.older.as_ref().filter(|_| self.takes_older.load(Ordering::Relaxed));
+        let url = format!("{}{}", self.access.base_url, older.unwrap_or(&request.target));
         let mut response = self.http.get(url).send().await.map_err(|err| self.unreachable(err))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let explain = |body: &[u8]| {
-            let body = &self.without_key(body);
-            self.source.explain(&ErrorAnswer { endpoint, status: status.as_u16(), retry_after, body })
-        };
         if status != StatusCode::OK {
             let mut body = Vec::new();
             while body.len() < MAX_ERROR_BYTES {
@@ -204,7 +242,12 @@ impl Client {
                     Ok(None) | Err(_) => break,
                 }
             }
-            return Err(explain(&body));
+            let body = &self.without_key(&body);
+            let err = self.source.explain(&Told { endpoint, status: status.as_u16(), retry_after, body });
+            if self.source.errors_are_free() {
+                self.settle(request.credits, 0).await?;
+            }
+            return Err(err);
         }
         let malformed = |why: String| SourceError::Malformed { endpoint: endpoint.to_owned(), why };
         if let Some(kind) = response.headers().get(CONTENT_TYPE) {
@@ -225,20 +268,37 @@ impl Client {
             };
             size += chunk.len();
             if size > MAX_BODY_BYTES {
-                return Err(SourceError::TooLarge { endpoint: endpoint.to_owned(), limit: MAX_BODY_BYTES });
+                let (endpoint, setting) = (endpoint.to_owned(), self.access.url_setting);
+                return Err(SourceError::TooLarge { endpoint, limit: MAX_BODY_BYTES, setting });
             }
             body.write_all(&chunk).map_err(|err| SourceError::malformed(endpoint, err.into()))?;
         }
-        let io = |err: std::io::Error| SourceError::malformed(endpoint, err.into());
-        body.rewind().map_err(io)?;
-        let mut start = Vec::new();
-        Read::by_ref(&mut body).take(MAX_ERROR_BYTES as u64).read_to_end(&mut start).map_err(io)?;
-        if start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
-            // Errors have been seen with HTTP 200.
-            return Err(explain(&start));
+        let mut body = Body { file: body, shape: request.shape.clone() };
+        let said = said_of_itself(&mut body).map_err(|why| SourceError::malformed(endpoint, why))?;
+        let body_start = &self.without_key(&said);
+        let told = Told { endpoint, status: status.as_u16(), retry_after, body: body_start };
+        // Errors have been seen with HTTP 200.
+        let charged = match request.shape {
+            Shape::Array if said.is_empty() => Ok(None),
+            Shape::Array => Err(self.source.explain(&told)),
+            _ => self.source.accept(&told),
+        };
+        match charged {
+            Ok(None) => {}
+            Ok(Some(credits)) => self.settle(request.credits, credits).await?,
+            Err(err) => {
+                if self.source.errors_are_free() {
+                    self.settle(request.credits, 0).await?;
+                }
+                return Err(err);
+            }
         }
-        let content = read(Body(body)).map_err(|why| SourceError::malformed(endpoint, why))?;
+        let content = read(body).map_err(|why| SourceError::malformed(endpoint, why))?;
         Ok(Answer { content, sandbox })
+    }
+
+    async fn settle(&self, counted: i64, charged: i64) -> Result<(), SourceError> {
+        if counted == charged { Ok(()) } else { self.gate.settle(counted, charged).await.map_err(SourceError::Gate) }
     }
 
     /// Some servers say back what they were sent: the key must not get into a message that way.
@@ -255,8 +315,24 @@ impl Client {
         } else {
             chain(&err.without_url())
         };
-        SourceError::Unreachable { url: self.access.base_url.clone(), why }
+        SourceError::Unreachable { url: self.access.base_url.clone(), why, setting: self.access.url_setting }
     }
+}
+
+/// What an answer says of itself beside its records: an envelope without its data, the start of an
+/// object; nothing where an array is what was asked for and what came.
+fn said_of_itself(body: &mut Body) -> Result<Vec<u8>, ArrayError> {
+    if body.shape == Shape::Envelope {
+        let mut records = body.records()?;
+        let mut record = Vec::new();
+        while records.next_into(&mut record)? {}
+        return Ok(records.around());
+    }
+    body.file.rewind()?;
+    let mut start = Vec::new();
+    Read::by_ref(&mut body.file).take(MAX_ERROR_BYTES as u64).read_to_end(&mut start)?;
+    let is_object = start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    Ok(if is_object { start } else { Vec::new() })
 }
 
 fn is_on_this_machine(base_url: &str) -> bool {

@@ -31,10 +31,22 @@ fn the_three_schemas_are_the_same() {
         })
     });
     let sqlite = sqlite.expect("SQLite is always there");
-    for table in ["runs", "assets", "prices", "dead_letters", "leases", "call_slots", "absences"] {
+    for table in [
+        "runs",
+        "assets",
+        "prices",
+        "dead_letters",
+        "leases",
+        "call_slots",
+        "absences",
+        "accounts",
+        "candles",
+        "crypto_metrics",
+        "quote_windows",
+    ] {
         assert!(sqlite.iter().any(|line| line.starts_with(&format!("table {table} "))), "{table}");
     }
-    for view in ["latest_prices", "cap_top_10", "vol_top_10"] {
+    for view in ["latest_prices", "cap_top_10", "vol_top_10", "quotes_coins"] {
         assert!(sqlite.iter().any(|line| line.starts_with(&format!("view {view} "))), "{view}");
     }
     // SQLite knows one size of whole numbers.
@@ -102,7 +114,7 @@ fn every_foreign_key_and_time_range_has_an_index(db: &TestDb) {
         assert!(has(table, column), "{line}: no index");
         keys += 1;
     }
-    assert_eq!(keys, 3);
+    assert_eq!(keys, 4);
     for (table, column) in [("prices", "observed_at"), ("prices", "run_id"), ("runs", "started_at")] {
         assert!(has(table, column), "{table}.{column}");
     }
@@ -154,7 +166,10 @@ fn sqlite(db: &TestDb) -> BTreeSet<String> {
                 "INTEGER" => "whole",
                 "REAL" => "double",
                 "BOOLEAN" => "truth",
-                "TEXT" if name.ends_with("_at") => "time",
+                // Quotes are told to the microsecond.
+                "TEXT" if table == "crypto_metrics" && name.ends_with("_at") => "time6",
+                "TEXT" if name.ends_with("_start") => "time6",
+                "TEXT" if name.ends_with("_at") || name == "open_time" => "time",
                 "TEXT" => "text",
                 other => panic!("{table}.{name} is {other}"),
             };
@@ -197,6 +212,7 @@ fn mysql(db: &TestDb) -> BTreeSet<String> {
         "double" => "double",
         "tinyint" => "truth",
         "datetime" if of == "datetime(3)" => "time",
+        "datetime" if of == "datetime(6)" => "time6",
         "varchar" | "text" | "mediumtext" => "text",
         other => panic!("{name} is {other}"),
     };
@@ -222,6 +238,7 @@ fn postgres(db: &TestDb) -> BTreeSet<String> {
         "double precision" => "double",
         "boolean" => "truth",
         "timestamp without time zone(3)" => "time",
+        "timestamp without time zone(6)" => "time6",
         "text" => "text",
         other => panic!("{name} is {other}"),
     };

@@ -1,6 +1,5 @@
 //! The course of a run: pages first, then what they left out.
 
-use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -14,26 +13,29 @@ use crate::cli::run::{Done, Job};
 use crate::db::DbError;
 use crate::pipeline;
 use crate::sinks::prices::PriceSink;
+use crate::sources::answers_at_once;
+use crate::sources::ask::Choice;
 
 /// Names told in a message; the rest is counted.
 const NAMED: usize = 10;
 
 pub async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar, for_people: bool) -> anyhow::Result<Done> {
     let mut done = Done::default();
-    let mut distinct = HashSet::new();
-    for vs_currency in args.vs.iter().filter(|vs| distinct.insert(*vs)) {
-        let vs: Arc<str> = Arc::from(vs_currency.as_str());
-        match &args.ids {
-            Some(ids) => {
-                let mut distinct = HashSet::new();
-                let ids: Vec<String> = ids.iter().filter(|id| distinct.insert(*id)).cloned().collect();
-                if copied(&job, &bar, &mut done, async |fetch| fetch.by_ids(&vs, &ids).await).await? {
-                    name_unknown(&job, &vs, ids, &mut done).await?;
+    let currencies = args.currencies();
+    for group in currencies.chunks(job.source().currencies_per_call()) {
+        match args.choice() {
+            Choice::Ids(ids) => {
+                if copied(&job, &bar, &mut done, async |fetch| fetch.by_ids(group, &ids).await).await? {
+                    for vs in group {
+                        name_unknown(&job, vs, ids.clone(), &mut done).await?;
+                    }
                 }
             }
-            None => {
-                if copied(&job, &bar, &mut done, async |fetch| fetch.pages(&vs, args.top).await).await? {
-                    heal(&job, &vs, args.top, &bar, &mut done).await?;
+            Choice::All | Choice::Top(_) => {
+                if copied(&job, &bar, &mut done, async |fetch| fetch.pages(group, args.top).await).await? {
+                    for vs in group {
+                        heal(&job, vs, args.top, &bar, &mut done).await?;
+                    }
                 }
             }
         }
@@ -123,7 +125,7 @@ async fn heal(
         let missing = missing.await?;
         if !missing.is_empty() {
             let (ids, source_ids): (Vec<i64>, Vec<String>) = missing.into_iter().unzip();
-            if copied(job, bar, done, async |fetch| fetch.by_ids(vs, &source_ids).await).await? {
+            if copied(job, bar, done, async |fetch| fetch.by_ids(std::slice::from_ref(vs), &source_ids).await).await? {
                 let vs = vs.clone();
                 let recorded = job.sink.run(move |sink| {
                     let absent = sink.unseen(&vs, &ids).len() as i64;
@@ -134,19 +136,25 @@ async fn heal(
         }
         return Ok(());
     }
+    let at_once = answers_at_once(job.source());
     let (mut after, mut pending, mut skipped) = (Some(0), Vec::new(), 0);
     while let Some(from) = after {
         let vs_currency = vs.clone();
         let missing = job.sink.run(move |sink| sink.missing_after(&vs_currency, from)).await?;
         after = missing.next;
         skipped += missing.skipped;
+        if at_once {
+            // What the one answer lacks is nowhere else.
+            skipped += missing.ask.len() as i64;
+            continue;
+        }
         pending.extend(missing.ask);
         // Whole calls only, so that none is spent on a few.
         let page_size = job.source().page_size();
         while pending.len() >= page_size || (after.is_none() && !pending.is_empty()) {
             let part: Vec<(i64, String)> = pending.drain(..page_size.min(pending.len())).collect();
             let (ids, source_ids): (Vec<i64>, Vec<String>) = part.into_iter().unzip();
-            if !copied(job, bar, done, async |fetch| fetch.by_ids(vs, &source_ids).await).await? {
+            if !copied(job, bar, done, async |fetch| fetch.by_ids(std::slice::from_ref(vs), &source_ids).await).await? {
                 // What a failed call left out is not absent.
                 return Ok(());
             }

@@ -4,11 +4,18 @@ mod insert;
 mod pages;
 mod table;
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::output::Outcome;
 use super::run::execute;
 use super::{Context, Output, progress};
-use crate::db::{Session, runs};
+use crate::db::{Connection, DbError, Session, assets, runs};
+use crate::domain::Cost;
+use crate::exit::UsageError;
 use crate::sinks::prices::PriceSink;
+use crate::sources::Source;
+use crate::sources::ask::{self, Choice};
 
 pub const NAME: &str = "prices insert";
 
@@ -41,8 +48,66 @@ fn currency(text: &str) -> Result<String, String> {
     if fits { Ok(name) } else { Err("a currency is 1 to 20 letters or digits, such as usd".to_owned()) }
 }
 
+impl Args {
+    /// Refuses what the source can't do, before anything is asked for.
+    fn fit(&self, source: &dyn Source) -> Result<(), UsageError> {
+        let refuse = |what: String| Err(UsageError(what));
+        if let (Some(_), Some(why)) = (self.top, source.why_no_top()) {
+            return refuse(format!("--top can't be used with {}: {why}; leave it out, or use --ids", source.name()));
+        }
+        for id in self.ids.iter().flatten() {
+            if let Some(why) = source.why_no_id(id) {
+                return refuse(format!("--ids {id:?} can't be asked for: {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn choice(&self) -> Choice {
+        match (self.top, &self.ids) {
+            (_, Some(ids)) => Choice::Ids(distinct(ids)),
+            (Some(top), None) => Choice::Top(top),
+            (None, None) => Choice::All,
+        }
+    }
+
+    /// Each once, in their order.
+    fn currencies(&self) -> Vec<Arc<str>> {
+        distinct(&self.vs).iter().map(|vs| Arc::from(vs.as_str())).collect()
+    }
+
+    /// What it costs with so many active coins, 0 = nobody knows.
+    pub fn cost(&self, source: &dyn Source, active: u64) -> Result<Cost, UsageError> {
+        self.fit(source)?;
+        Ok(ask::cost_of_prices(source, &self.choice(), &self.currencies(), active))
+    }
+}
+
+fn distinct(words: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    words.iter().filter(|word| seen.insert(*word)).cloned().collect()
+}
+
+/// Active coins stored under the first of these names that has any.
+pub fn count_known(conn: &mut Connection, names: &[String]) -> Result<u64, DbError> {
+    for name in names {
+        let count = assets::count_active(conn, name)?;
+        if count > 0 {
+            return Ok(count.unsigned_abs());
+        }
+    }
+    Ok(0)
+}
+
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
-    let limit = args.top;
+    let (limit, source) = (args.top, context.settings.source);
+    args.fit(source)?;
+    let estimate = {
+        let (choice, currencies) = (args.choice(), args.currencies());
+        Box::new(move |conn: &mut Connection, names: &[String]| {
+            Ok(ask::cost_of_prices(source, &choice, &currencies, count_known(conn, names)?))
+        })
+    };
     let make = move |mut session: Session| {
         let run_id = session.run_id();
         let run_time = runs::started_at(session.conn(), run_id)?;
@@ -50,7 +115,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     };
     let (wanted, bar) = (args.clone(), progress::bar(context));
     let for_people = context.output == Output::Text && !context.quiet;
-    let mut outcome = execute(context, NAME, make, move |job| insert::insert(job, wanted, bar, for_people))?;
+    let mut outcome = execute(context, NAME, estimate, make, move |job| insert::insert(job, wanted, bar, for_people))?;
     let report = &outcome.report;
     if report.status != "failed" {
         let summary = format!(

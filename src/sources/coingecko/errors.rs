@@ -1,17 +1,18 @@
 //! What CoinGecko's error answers mean.
 
+use super::URL_SETTING;
 use super::wire::ErrorBody;
-use crate::sources::ErrorAnswer;
 use crate::sources::error::SourceError;
+use crate::sources::{Told, message};
 
-/// Longest part of a foreign message that is repeated.
-const MAX_MESSAGE_CHARS: usize = 300;
+/// Whether a body with HTTP 200 is an error all the same.
+pub fn is_told(body: &[u8]) -> bool {
+    ErrorBody::read(body).is_some()
+}
 
-pub fn explain(answer: &ErrorAnswer<'_>) -> SourceError {
+pub fn explain(answer: &Told<'_>) -> SourceError {
     let told = ErrorBody::read(answer.body).unwrap_or_default();
-    let message = told.message.clone().unwrap_or_else(|| plain(answer.body));
-    let message = message.replace(char::is_control, " ");
-    let message: String = message.trim().trim_end_matches('.').chars().take(MAX_MESSAGE_CHARS).collect();
+    let message = message::line(told.message.clone(), answer.body);
     let endpoint = answer.endpoint.to_owned();
     // An error told inside HTTP 200 carries its HTTP status as the code.
     let status = match (answer.status, told.code) {
@@ -40,37 +41,9 @@ pub fn explain(answer: &ErrorAnswer<'_>) -> SourceError {
             message,
             remedy: "set a valid COINGECKO_DEMO_API_KEY or COINGECKO_PRO_API_KEY, or none",
         },
-        (429, _) => SourceError::Limited { status, message, retry_after: answer.retry_after },
-        (403, _) => SourceError::Blocked { message },
-        (300..=399, _) => {
-            let message = "it sends us to another address, where no key of yours goes".to_owned();
-            SourceError::NotFound { endpoint, status, message }
-        }
-        (404, _) => SourceError::NotFound { endpoint, status, message },
-        (408, _) | (500.., _) => SourceError::Server { status, message },
         (200, _) => SourceError::Malformed { endpoint, why: format!("an object instead of an array: {message}") },
-        _ => SourceError::Refused { endpoint, status, message },
+        (status, _) => SourceError::of_status(answer, status, message, URL_SETTING),
     }
-}
-
-/// A page of HTML or plain text in one line.
-fn plain(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let mut out = String::new();
-    let mut in_tag = false;
-    for c in text.chars() {
-        match c {
-            '<' => in_tag = true,
-            '>' => {
-                in_tag = false;
-                out.push(' ');
-            }
-            c if !in_tag => out.push(if c.is_control() { ' ' } else { c }),
-            _ => {}
-        }
-    }
-    let words: Vec<&str> = out.split_whitespace().collect();
-    if words.is_empty() { "no reason given".to_owned() } else { words.join(" ") }
 }
 
 #[cfg(test)]
@@ -80,7 +53,7 @@ mod tests {
 
     fn check(status: u16, body: &str, expected: &str) -> SourceError {
         let retry_after = Some(Duration::from_secs(53));
-        let answer = ErrorAnswer { endpoint: "coins/markets", status, retry_after, body: body.as_bytes() };
+        let answer = Told { endpoint: "coins/markets", status, retry_after, body: body.as_bytes() };
         let err = explain(&answer);
         assert!(err.to_string().contains(expected), "{err}");
         err

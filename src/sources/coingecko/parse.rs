@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::wire::{Field, ListedCoin, Market};
-use crate::domain::{Coin, Column, Figures, PricePoint, Reject, Stamp};
+use super::wire::{Key, ListedCoin, Market};
+use crate::domain::{Account, Coin, Column, Figures, PricePoint, Reject};
+use crate::sources::field::{self, Field, coin, id_of_broken};
 
 /// A record of `/coins/list`.
 pub fn asset(record: &[u8]) -> Result<Coin, Reject> {
-    let reject = |source_id, reason| reject(record, source_id, reason);
+    let reject = |source_id, reason| field::reject(record, source_id, reason);
     let broken = |err: serde_json::Error| reject(id_of_broken(record), err.to_string());
     let listed: ListedCoin = serde_json::from_slice(record).map_err(broken)?;
     coin(listed.id, listed.symbol, listed.name).map_err(|(id, reason)| reject(id, reason))
@@ -15,57 +16,16 @@ pub fn asset(record: &[u8]) -> Result<Coin, Reject> {
 
 /// A record of `/coins/markets`, asked for in `vs_currency`.
 pub fn price(record: &[u8], vs_currency: &Arc<str>) -> Result<PricePoint, Reject> {
-    let reject = |source_id, reason| reject(record, source_id, reason);
+    let reject = |source_id, reason| field::reject(record, source_id, reason);
     let broken = |err: serde_json::Error| reject(id_of_broken(record), err.to_string());
     let mut market: Market = serde_json::from_slice(record).map_err(broken)?;
     let (id, symbol, name) =
         (std::mem::take(&mut market.id), std::mem::take(&mut market.symbol), std::mem::take(&mut market.name));
     let coin = coin(id, symbol, name).map_err(|(id, reason)| reject(id, reason))?;
-    let told = (|| Ok((observed_at(&market.last_updated)?, figures(&market)?)))();
+    let told = (|| Ok((market.last_updated.stamp("last_updated")?, figures(&market)?)))();
     match told {
         Ok((observed_at, figures)) => Ok(PricePoint { coin, vs_currency: vs_currency.clone(), observed_at, figures }),
         Err(reason) => Err(reject(Some(coin.source_id), reason)),
-    }
-}
-
-fn reject(record: &[u8], source_id: Option<String>, reason: String) -> Reject {
-    Reject { source_id, payload: String::from_utf8_lossy(record).trim().to_owned(), reason }
-}
-
-/// The id of a record that is no JSON (a bare `NaN`, a number too large): a coin that is known to be
-/// broken need not be asked for again. Only where the source puts it, in the first place: an "id"
-/// further on may belong to something else.
-fn id_of_broken(record: &[u8]) -> Option<String> {
-    let first = record.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
-    let value = first.strip_prefix(b"\"id\"")?.trim_ascii_start().strip_prefix(b":")?;
-    serde_json::Deserializer::from_slice(value).into_iter::<String>().next()?.ok()
-}
-
-fn coin(id: Field, symbol: Field, name: Field) -> Result<Coin, (Option<String>, String)> {
-    let source_id = text("id", id).map_err(|reason| (None, reason))?;
-    let source_id = source_id.ok_or_else(|| (None, "id is missing".to_owned()))?;
-    let labels = text("symbol", symbol).and_then(|symbol| Ok((symbol, text("name", name)?)));
-    let (symbol, name) = labels.map_err(|reason| (Some(source_id.clone()), reason))?;
-    let known = source_id.clone();
-    Coin::new(source_id, symbol, name).map_err(|err| (Some(known), err.to_string()))
-}
-
-/// A label that some answers send as a number (`42` is a symbol) is that number's text.
-fn text(name: &str, field: Field) -> Result<Option<String>, String> {
-    match field {
-        Field::Absent | Field::Null => Ok(None),
-        Field::Text(text) => Ok(Some(text)),
-        Field::Number(number) => Ok(Some(number.to_string())),
-        Field::Other(kind) => Err(format!("{name} is {kind}, not a text")),
-    }
-}
-
-fn observed_at(field: &Field) -> Result<Option<Stamp>, String> {
-    match field {
-        Field::Absent | Field::Null => Ok(None),
-        Field::Text(text) => Stamp::parse(text).map(Some).map_err(|err| format!("last_updated is {err}")),
-        Field::Number(number) => Err(format!("last_updated is a number ({number}), not a time")),
-        Field::Other(kind) => Err(format!("last_updated is {kind}, not a time")),
     }
 }
 
@@ -89,20 +49,24 @@ fn figures(market: &Market) -> Result<Figures, String> {
         (Column::Change7d, &market.price_change_percentage_7d_in_currency),
         (Column::Change30d, &market.price_change_percentage_30d_in_currency),
     ] {
-        let value = match field {
-            Field::Absent => continue,
-            Field::Null => None,
-            Field::Number(number) => Some(*number),
-            Field::Text(text) => Some(number(column, text)?),
-            Field::Other(kind) => return Err(format!("{} is {kind}, not a number", column.name())),
-        };
-        figures.set(column, value).map_err(|err| err.to_string())?;
+        field.figure(column, &mut figures)?;
     }
     Ok(figures)
 }
 
-fn number(column: Column, text: &str) -> Result<f64, String> {
-    text.trim().parse().map_err(|_| format!("{} is not a number: {text:?}", column.name()))
+/// The answer of `/key`.
+pub fn account(record: &[u8]) -> Option<Account> {
+    let (_, body) = field::keyed(record)?;
+    let told: Key = serde_json::from_slice(body).ok()?;
+    // The key may be allowed less than the plan.
+    let first = |one: &Field, other: &Field| one.whole().or_else(|| other.whole());
+    let account = Account {
+        credits_per_month: first(&told.api_key_monthly_call_credit, &told.monthly_call_credit),
+        credits_used: first(&told.api_key_current_total_monthly_calls, &told.current_total_monthly_calls),
+        calls_per_minute: first(&told.api_key_rate_limit_request_per_minute, &told.rate_limit_request_per_minute),
+        resets_at: None,
+    };
+    (account != Account::default()).then_some(account)
 }
 
 #[cfg(test)]
@@ -174,5 +138,14 @@ mod tests {
         assert_eq!(coin.symbol.as_deref(), Some("42"));
         assert_eq!(coin.name.as_deref(), Some(" \u{a0}x "));
         assert_eq!(asset(br#"{"id":"a"}"#).unwrap().symbol, None);
+    }
+
+    #[test]
+    fn the_plan_of_a_key_is_read() {
+        let told = account(br#""key":{"plan":"Analyst","rate_limit_request_per_minute":500,"monthly_call_credit":500000,"current_total_monthly_calls":1234,"current_remaining_monthly_calls":498766}"#);
+        let told = told.unwrap();
+        assert_eq!((told.credits_per_month, told.credits_used), (Some(500_000), Some(1_234)));
+        assert_eq!(told.calls_per_minute, Some(500));
+        assert_eq!(account(br#""key":{"gecko_says":"hi"}"#), None);
     }
 }

@@ -1,9 +1,8 @@
 //! CoinGecko's JSON as it really comes: every field may be absent, null, or of another type.
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::sources::field::Field;
 
 /// A record of `/coins/list`.
 #[derive(Debug, Deserialize)]
@@ -51,66 +50,21 @@ pub struct Market {
     pub last_updated: Field,
 }
 
-/// A JSON value of any type; numbers as the nearest double, which `float_roundtrip` makes exact.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Field {
-    #[default]
-    Absent,
-    Null,
-    Number(f64),
-    Text(String),
-    /// A type that no field of ours has, by its name.
-    Other(&'static str),
-}
-
-impl<'de> Deserialize<'de> for Field {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FieldVisitor)
-    }
-}
-
-struct FieldVisitor;
-
-impl<'de> Visitor<'de> for FieldVisitor {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Field, E> {
-        Ok(Field::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Field, E> {
-        Ok(Field::Other("a boolean"))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Field, E> {
-        Ok(Field::Number(value as f64))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Field, E> {
-        Ok(Field::Number(value as f64))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Field, E> {
-        Ok(Field::Number(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Field, E> {
-        Ok(Field::Text(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Field::Other("an array"))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Field, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Field::Other("an object"))
-    }
+/// The answer of `/key`. The members that begin with `api_key` are newer than the others.
+#[derive(Debug, Deserialize)]
+pub struct Key {
+    #[serde(default)]
+    pub rate_limit_request_per_minute: Field,
+    #[serde(default)]
+    pub monthly_call_credit: Field,
+    #[serde(default)]
+    pub current_total_monthly_calls: Field,
+    #[serde(default)]
+    pub api_key_rate_limit_request_per_minute: Field,
+    #[serde(default)]
+    pub api_key_monthly_call_credit: Field,
+    #[serde(default)]
+    pub api_key_current_total_monthly_calls: Field,
 }
 
 /// The members of an error body, wherever the shape puts them:

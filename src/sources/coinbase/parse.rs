@@ -1,0 +1,143 @@
+//! Coinbase's records into ours. Pure: bytes in, a coin or prices or the reason why not.
+//!
+//! A product is a coin in a currency: `BTC-USD` is the coin `BTC` in `usd`. Its price is that of the
+//! last trade, its volume is in coins; there is no time, market cap or supply.
+
+use std::sync::Arc;
+
+use super::wire::{Product, Stats};
+use crate::domain::{Coin, Column, Figures, PricePoint, Reject};
+use crate::sources::field::{self, Field};
+use crate::sources::{Pair, Points};
+
+/// The base currency of a product that is online; `None` of one that is not.
+pub fn asset(record: &[u8]) -> Result<Option<Coin>, Reject> {
+    let reject = |source_id, reason| field::reject(record, source_id, reason);
+    let product: Product = serde_json::from_slice(record).map_err(|err| reject(None, err.to_string()))?;
+    if !is_online(&product) {
+        return Ok(None);
+    }
+    let base = product.base_currency;
+    // The ticker is all that a product tells about its coin.
+    let coin = field::coin(base.clone(), base.clone(), base);
+    coin.map(Some).map_err(|(id, reason)| reject(id, reason.replace("id is", "base_currency is")))
+}
+
+fn is_online(product: &Product) -> bool {
+    let online = matches!(&product.status, Field::Text(status) if status == "online");
+    online && product.trading_disabled != Some(true)
+}
+
+/// The pair of a product that is online.
+pub fn pair(record: &[u8]) -> Option<Pair> {
+    let product: Product = serde_json::from_slice(record).ok()?;
+    let (Field::Text(base), Field::Text(quote)) = (&product.base_currency, &product.quote_currency) else {
+        return None;
+    };
+    is_online(&product).then(|| Pair { base: base.clone(), vs_currency: quote.to_ascii_lowercase() })
+}
+
+/// A product's last 24 hours, behind its id as the key. Of another currency: nothing.
+pub fn prices(record: &[u8], vs_currencies: &[Arc<str>], points: Points<'_>) {
+    let Some((product, value)) = field::keyed(record) else {
+        return points(0, Err(field::reject(record, None, "it is no product with its figures".to_owned())));
+    };
+    let Some((base, quote)) = product.rsplit_once('-') else {
+        let reason = format!("{product:?} is no product of the form BASE-QUOTE");
+        return points(0, Err(field::reject(record, None, reason)));
+    };
+    let Some(at) = vs_currencies.iter().position(|vs| vs.eq_ignore_ascii_case(quote)) else { return };
+    let reject = |reason| Err(field::reject(record, Some(base.to_owned()), reason));
+    let text = || Field::Text(base.to_owned());
+    let coin = match field::coin(text(), text(), text()) {
+        Ok(coin) => coin,
+        Err((_, reason)) => return points(at, reject(reason)),
+    };
+    let figures = serde_json::from_slice::<Stats>(value).map_err(|err| err.to_string()).and_then(figures);
+    points(
+        at,
+        match figures {
+            Ok(figures) => Ok(PricePoint { coin, vs_currency: vs_currencies[at].clone(), observed_at: None, figures }),
+            Err(reason) => reject(reason),
+        },
+    );
+}
+
+fn figures(stats: Stats) -> Result<Figures, String> {
+    let day = stats.stats_24hour.unwrap_or(stats.flat);
+    if day.last == Field::Absent && day.volume == Field::Absent {
+        return Err("it has no figures of the last 24 hours".to_owned());
+    }
+    // A figure that the exchange does not have comes as an empty text.
+    let known = |field: Field| if field == Field::Text(String::new()) { Field::Null } else { field };
+    let (last, volume) = (known(day.last), known(day.volume));
+    let mut figures = Figures::default();
+    last.figure(Column::Price, &mut figures)?;
+    volume.figure(Column::BaseVolume24h, &mut figures)?;
+    Ok(figures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(record: &str) -> Vec<(usize, Result<PricePoint, Reject>)> {
+        let mut points = Vec::new();
+        prices(record.as_bytes(), &[Arc::from("usd"), Arc::from("eur")], &mut |at, point| points.push((at, point)));
+        points
+    }
+
+    #[test]
+    fn both_shapes_of_figures_are_the_same_price() {
+        for record in [
+            r#""SKL-EUR":{"stats_24hour":{"open":"1","last":"0.00001303","volume":"12345.5"},"stats_30day":{"volume":"9"}}"#,
+            r#""SKL-EUR": {"open":"1","last":"0.00001303","volume":"12345.5","volume_30day":"9"}"#,
+        ] {
+            let points = read(record);
+            let (at, point) = &points[0];
+            let point = point.as_ref().unwrap();
+            assert_eq!((*at, point.coin.source_id.as_str(), &*point.vs_currency), (1, "SKL", "eur"));
+            assert_eq!(point.figures.get(Column::Price), Some(0.00001303));
+            assert_eq!(point.figures.get(Column::BaseVolume24h), Some(12345.5));
+            assert!(!point.figures.carried().has(Column::Volume24h) && point.observed_at.is_none());
+        }
+        let empty = read(r#""BTC-USD":{"stats_24hour":{"last":"","volume":""}}"#).remove(0).1.unwrap();
+        assert_eq!((empty.figures.get(Column::Price), empty.figures.carried().has(Column::Price)), (None, true));
+        assert!(read(r#""BTC-GBP":{"stats_24hour":{"last":"x"}}"#).is_empty());
+    }
+
+    #[test]
+    fn an_unusable_record_says_why_and_which_coin() {
+        for (record, id, reason) in [
+            (r#""BTC-USD":{"stats_24hour":{"last":"much"}}"#, Some("BTC"), "price is not a number"),
+            (r#""BTC-USD":{"stats_24hour":{"last":"NaN"}}"#, Some("BTC"), "not a finite number"),
+            (r#""BTC-USD":{"stats_30day":{"volume":"1"}}"#, Some("BTC"), "no figures"),
+            (r#""BTC-USD":null"#, Some("BTC"), "invalid type"),
+            (r#""BTCUSD":{}"#, None, "BASE-QUOTE"),
+            ("17", None, "no product"),
+        ] {
+            let reject = read(record).remove(0).1.unwrap_err();
+            assert_eq!(reject.source_id.as_deref(), id, "{record}");
+            assert!(reject.reason.contains(reason), "{record}: {}", reject.reason);
+        }
+    }
+
+    #[test]
+    fn only_what_can_be_traded_is_a_coin() {
+        let product = |rest: &str| format!(r#"{{"id":"BTC-USD","base_currency":"BTC","quote_currency":"USD"{rest}}}"#);
+        let coin = asset(product(r#","status":"online","trading_disabled":false"#).as_bytes()).unwrap().unwrap();
+        assert_eq!((coin.source_id.as_str(), coin.symbol.as_deref()), ("BTC", Some("BTC")));
+        for rest in [r#","status":"delisted""#, r#","status":"online","trading_disabled":true"#, ""] {
+            assert_eq!(asset(product(rest).as_bytes()).unwrap(), None);
+            assert_eq!(pair(product(rest).as_bytes()), None);
+        }
+        assert!(
+            asset(br#"{"status":"online","base_currency":null}"#)
+                .unwrap_err()
+                .reason
+                .contains("base_currency is missing")
+        );
+        let traded = pair(product(r#","status":"online""#).as_bytes()).unwrap();
+        assert_eq!((traded.base.as_str(), traded.vs_currency.as_str()), ("BTC", "usd"));
+    }
+}
