@@ -56,6 +56,8 @@ pub struct Settings {
     pub credits_per_month: Option<u64>,
     pub ping_url: Option<SecretString>,
     pub kafka_bootstrap_servers: Option<String>,
+    /// Without TLS and login.
+    pub kafka_is_plaintext: bool,
     pub timeout: Duration,
     pub backoff: Duration,
     pub rust_log: Option<String>,
@@ -132,6 +134,9 @@ impl Settings {
             credits_per_month: number(env, "COINETL_CREDITS_PER_MONTH")?,
             ping_url: ping_url(env)?,
             kafka_bootstrap_servers: env.get("KAFKA_BOOTSTRAP_SERVERS"),
+            kafka_is_plaintext: env
+                .get("KAFKA_SECURITY_PROTOCOL")
+                .is_none_or(|protocol| protocol.eq_ignore_ascii_case("plaintext")),
             timeout: duration(env, "COINETL_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT),
             backoff: duration(env, "COINETL_BACKOFF")?.unwrap_or(DEFAULT_BACKOFF),
             rust_log: env.get("RUST_LOG"),

@@ -58,7 +58,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
 }
 
-fn of_database(err: &DbError) -> Exit {
+/// The code of a database's failure.
+pub fn of_database(err: &DbError) -> Exit {
     match err {
         DbError::Unreachable { .. }
         | DbError::LeaseHeld { .. }

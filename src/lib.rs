@@ -10,6 +10,7 @@
 //!                                            └─► report: stdout, runs, exit code
 //! ```
 
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod db;

@@ -2,11 +2,17 @@
 
 mod assets;
 mod budget;
+mod completions;
 mod db_setup;
+mod doctor;
 mod logging;
 mod output;
+mod ping;
+mod plan;
 mod prices;
+mod probe;
 mod progress;
+mod prune;
 mod run;
 mod sandbox;
 mod stop;
@@ -17,6 +23,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Environment, Flags, Settings};
+use crate::db::DbError;
 use crate::exit::{self, Exit};
 use output::{Outcome, Report};
 
@@ -76,8 +83,18 @@ enum Command {
     /// Prices, 24 h volumes and market caps
     #[command(subcommand)]
     Prices(PricesCommand),
+    /// Tell what a month costs, in calls and credits, before any are spent
+    Plan(plan::Args),
+    /// Delete old observations that are folded into candles
+    Prune(prune::Args),
+    /// Try everything that a run needs, and say what to do about what is not well
+    Doctor(doctor::Args),
     /// Serve a stand-in for the vendors' APIs with generated data
     Sandbox(sandbox::Args),
+    /// Print the completions of a shell
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(completions::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,6 +112,8 @@ enum PricesCommand {
 /// What a command gets besides its own arguments.
 pub struct Context {
     pub settings: Settings,
+    /// By a flag, for this one command.
+    pub source_is_chosen: bool,
     pub sandbox: bool,
     pub wait: Duration,
     pub output: Output,
@@ -103,7 +122,7 @@ pub struct Context {
 
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+        Ok(cli) => cli.with_planned_options(),
         Err(err) => {
             let exit = if err.use_stderr() { Exit::Usage } else { Exit::Ok };
             // Nothing is left to do when nobody reads the help.
@@ -117,6 +136,31 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
+impl Cli {
+    /// `plan prices insert --source X --output json`: what stands behind the planned command is read
+    /// as a part of it, and its global options are meant for `plan` as well.
+    fn with_planned_options(mut self) -> Cli {
+        let Command::Plan(args) = &self.command else { return self };
+        let words = std::iter::once("coinetl".to_owned()).chain(args.command.iter().cloned());
+        if args.command.is_empty() {
+            return self;
+        }
+        // What is wrong with it is told by the command itself.
+        let Ok(planned) = Cli::try_parse_from(words) else { return self };
+        let Global { database_url, source, sandbox, output, verbose, quiet, .. } = planned.global;
+        let global = &mut self.global;
+        global.database_url = global.database_url.take().or(database_url);
+        global.source = global.source.take().or(source);
+        global.sandbox |= sandbox;
+        global.verbose = global.verbose.max(verbose);
+        global.quiet |= quiet;
+        if output == Output::Json {
+            global.output = output;
+        }
+        self
+    }
+}
+
 fn run(cli: &Cli) -> Outcome {
     let name = cli.command.name();
     let failed = |err: anyhow::Error, source: &str| Outcome {
@@ -124,30 +168,62 @@ fn run(cli: &Cli) -> Outcome {
         report: Report::failed(name, source, &err),
         text: String::new(),
     };
+    // These need no settings: packagers call them, wherever they are.
+    let told = match &cli.command {
+        Command::Completions(args) => Some(completions::run(args)),
+        Command::Man(args) => Some(completions::man(args)),
+        _ => None,
+    };
+    if let Some(told) = told {
+        return told.unwrap_or_else(|err| failed(err, ""));
+    }
     let resolved = Environment::read().and_then(|env| {
         let flags = Flags { database_url: cli.global.database_url.clone(), source: cli.global.source.clone() };
         Settings::resolve(flags, &env)
     });
     let settings = match resolved {
         Ok(settings) => settings,
-        Err(err) => return failed(err.into(), cli.global.source.as_deref().unwrap_or_default()),
+        Err(err) => {
+            let source = cli.global.source.as_deref().unwrap_or_default();
+            return match &cli.command {
+                Command::Doctor(_) => doctor::broken_settings(&err, source),
+                _ => failed(err.into(), source),
+            };
+        }
     };
     logging::start(&cli.global, cli.command.tells_its_story(), settings.rust_log.as_deref());
     let source = settings.source.name();
+    let ping_url = settings.ping_url.clone().filter(|_| cli.command.is_run());
     let context = Context {
         settings,
+        source_is_chosen: cli.global.source.is_some(),
         sandbox: cli.global.sandbox,
         wait: cli.global.wait.unwrap_or_default(),
         output: cli.global.output,
         quiet: cli.global.quiet,
     };
-    let result = match &cli.command {
-        Command::DbSetup(args) => db_setup::run(args, &context),
-        Command::Assets(AssetsCommand::Upsert(args)) => assets::run(args, &context),
-        Command::Prices(PricesCommand::Insert(args)) => prices::run(args, &context),
-        Command::Sandbox(args) => sandbox::run(args, &context),
-    };
-    result.unwrap_or_else(|err| failed(err, source))
+    let result = dispatch(&cli.command, &context);
+    // The other run, which is still at it, tells how it ends.
+    let busy = result.as_ref().is_err_and(|err| matches!(err.downcast_ref(), Some(DbError::LeaseHeld { .. })));
+    let outcome = result.unwrap_or_else(|err| failed(err, source));
+    if let Some(url) = ping_url.filter(|_| !busy && outcome.exit != Exit::Usage) {
+        ping::tell(&url, outcome.exit);
+    }
+    outcome
+}
+
+fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
+    match command {
+        Command::DbSetup(args) => db_setup::run(args, context),
+        Command::Assets(AssetsCommand::Upsert(args)) => assets::run(args, context),
+        Command::Prices(PricesCommand::Insert(args)) => prices::run(args, context),
+        Command::Plan(args) => plan::run(args, context),
+        Command::Prune(args) => prune::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
+        Command::Sandbox(args) => sandbox::run(args, context),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => completions::man(args),
+    }
 }
 
 impl Command {
@@ -156,8 +232,18 @@ impl Command {
             Command::DbSetup(_) => "db-setup",
             Command::Assets(AssetsCommand::Upsert(_)) => assets::NAME,
             Command::Prices(PricesCommand::Insert(_)) => prices::NAME,
+            Command::Plan(_) => plan::NAME,
+            Command::Prune(_) => prune::NAME,
+            Command::Doctor(_) => doctor::NAME,
             Command::Sandbox(_) => "sandbox",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
         }
+    }
+
+    /// Whether it leaves a row in `runs` that a dead-man's switch should hear of.
+    fn is_run(&self) -> bool {
+        matches!(self, Command::Assets(_) | Command::Prices(_) | Command::Prune(_))
     }
 
     /// A server says what it does; a batch job is quiet when all is well.

@@ -20,7 +20,7 @@ use crate::gate::{DbGate, Free, OverBudget};
 use crate::sandbox;
 use crate::sinks::Sink;
 use crate::sources::error::SourceError;
-use crate::sources::http::{Answer, Body, Client, Patience};
+use crate::sources::http::{Answer, Body, Client, MAX_RETRIES, Patience};
 use crate::sources::records::ArrayError;
 use crate::sources::{Access, Request, SANDBOX_PREFIX, Source};
 
@@ -63,15 +63,17 @@ pub struct Vendor {
 
 impl Vendor {
     pub async fn reach(context: &Context) -> anyhow::Result<Vendor> {
-        let (settings, source) = (&context.settings, context.settings.source);
+        Vendor::of(context, context.settings.source).await
+    }
+
+    pub async fn of(context: &Context, source: &'static dyn Source) -> anyhow::Result<Vendor> {
         if !context.sandbox {
-            let access = settings.access(source);
-            // The vendor's own host is nobody else's; behind another address may be a sandbox.
+            let access = context.settings.access(source);
             return Ok(Vendor { source, access, label: Label::Unsure, sandbox: None });
         }
         let options = sandbox::Options { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() };
         let sandbox = sandbox::start(options).await?;
-        let access = settings.sandbox(source, sandbox.addr());
+        let access = context.settings.sandbox(source, sandbox.addr());
         Ok(Vendor { source, access, label: Label::Sandbox, sandbox: Some(sandbox) })
     }
 
@@ -117,7 +119,7 @@ where
         let interval = calls::interval(access.calls_per_minute);
         let turn = Turn { api: api_name(&access), interval, run_id, lease: Some(lease) };
         let gate = Arc::new(DbGate::new(Shared::new(control), turn));
-        let patience = Patience { timeout: settings.timeout, backoff: settings.backoff };
+        let patience = Patience { timeout: settings.timeout, backoff: settings.backoff, retries: MAX_RETRIES };
         let client = Client::new(vendor.source, access, gate.clone(), patience);
         let sink = Shared::new(make(session)?);
         let label = Stored { name: vendor.name(), sure: vendor.label == Label::Sandbox };

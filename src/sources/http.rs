@@ -30,7 +30,8 @@ const MAX_BODY_BYTES: usize = 96 << 20;
 const IN_MEMORY_BYTES: usize = 4 << 20;
 const BUFFER: usize = 64 << 10;
 const MAX_ERROR_BYTES: usize = 64 << 10;
-const MAX_RETRIES: u32 = 4;
+/// What is polite towards a vendor.
+pub const MAX_RETRIES: u32 = 4;
 /// A vendor that asks for more is asked again by the next run.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// Backoff doubles from the base up to this many times it.
@@ -61,6 +62,8 @@ pub struct Patience {
     pub timeout: Duration,
     /// Upper end of the first backoff.
     pub backoff: Duration,
+    /// After so many failed tries more, a call is given up.
+    pub retries: u32,
 }
 
 /// The bytes of an answer: in memory, or in a file when there are many.
@@ -114,24 +117,10 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(HeaderName::from_static(name), value);
         }
-        // Fails when it was done before, which is just as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
+        let http = builder(&access.base_url, patience.timeout)
             .default_headers(headers)
-            .connect_timeout(CONNECT_TIMEOUT.min(patience.timeout))
-            .timeout(patience.timeout)
-            // A redirect would take the key to another host.
-            .redirect(reqwest::redirect::Policy::none());
-        if access.base_url.starts_with("http://") {
-            // Reading the system's certificates takes time and memory that plain HTTP does not need.
-            builder = builder.tls_certs_only([]);
-        }
-        if is_on_this_machine(&access.base_url) {
-            // A sandbox here is none of a proxy's business, which could not reach it.
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(|err| SourceError::Client(chain(&err)))?;
+            .build()
+            .map_err(|err| SourceError::Client(chain(&err)))?;
         Ok(Client {
             http,
             source,
@@ -168,7 +157,7 @@ impl Client {
         let policy = ExponentialBackoff::builder()
             .retry_bounds(self.patience.backoff, self.patience.backoff * BACKOFF_CAP)
             .jitter(Jitter::Full)
-            .build_with_max_retries(MAX_RETRIES);
+            .build_with_max_retries(self.patience.retries);
         let mut retries = 0;
         loop {
             self.wait_for_hold().await;
@@ -207,7 +196,7 @@ impl Client {
                 *hold = (*hold).max(Instant::now() + pause);
             }
             retries += 1;
-            warn!("{err}; retry {retries} of {MAX_RETRIES} in {:.1} s", pause.as_secs_f64());
+            warn!("{err}; retry {retries} of {} in {:.1} s", self.patience.retries, pause.as_secs_f64());
             tokio::time::sleep(pause).await;
         }
     }
@@ -317,6 +306,31 @@ impl Client {
         };
         SourceError::Unreachable { url: self.access.base_url.clone(), why, setting: self.access.url_setting }
     }
+}
+
+/// For calls that are no vendor's: says who we are, follows nobody, and gives up in time.
+pub fn plain_client(url: &str, timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    builder(url, timeout).build()
+}
+
+fn builder(url: &str, timeout: Duration) -> reqwest::ClientBuilder {
+    // Fails when it was done before, which is just as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .timeout(timeout)
+        // A redirect would take the key to another host.
+        .redirect(reqwest::redirect::Policy::none());
+    if url.starts_with("http://") {
+        // Reading the system's certificates takes time and memory that plain HTTP does not need.
+        builder = builder.tls_certs_only([]);
+    }
+    if is_on_this_machine(url) {
+        // A sandbox here is none of a proxy's business, which could not reach it.
+        builder = builder.no_proxy();
+    }
+    builder
 }
 
 /// What an answer says of itself beside its records: an envelope without its data, the start of an

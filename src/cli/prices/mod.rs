@@ -76,6 +76,11 @@ impl Args {
         distinct(&self.vs).iter().map(|vs| Arc::from(vs.as_str())).collect()
     }
 
+    /// The same for the largest coins only; `None` where some were chosen by their ids.
+    pub fn with_top(&self, top: u64) -> Option<Args> {
+        self.ids.is_none().then(|| Args { top: Some(top), ..self.clone() })
+    }
+
     /// What it costs with so many active coins, 0 = nobody knows.
     pub fn cost(&self, source: &dyn Source, active: u64) -> Result<Cost, UsageError> {
         self.fit(source)?;

@@ -1,0 +1,116 @@
+//! `prune`: old observations that live on in candles are deleted, never anything else.
+
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::Context;
+use super::output::{Outcome, Report, sentence};
+use crate::db::prune::{self, What};
+use crate::db::runs::Status;
+use crate::db::{DbError, Session, clock, migrate};
+use crate::domain::{Cost, Stamp};
+use crate::exit::{self, Exit, UsageError};
+
+pub const NAME: &str = "prune";
+/// What a run for all sources is recorded under.
+const ALL: &str = "all";
+/// Coins whose prices are looked through in one transaction.
+const ASSETS_A_BATCH: i64 = 200;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Only observations at least this old, such as 90d
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    older_than: Duration,
+    /// Which observations
+    #[arg(long, value_name = "WHAT,…", value_enum, value_delimiter = ',', default_value = "prices,quotes")]
+    what: Vec<Kind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Prices,
+    Quotes,
+}
+
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let started = Instant::now();
+    let source = context.source_is_chosen.then(|| context.settings.source.name());
+    let mut opened = migrate::open_current(&context.settings.database_url)?;
+    let cutoff = cutoff(clock::now(&mut opened.conn)?, args.older_than)?;
+    let mut session = Session::begin(opened, NAME, source.unwrap_or(ALL), context.wait)?;
+    let mut report = Report::new(NAME, session.source());
+    report.run_id = Some(session.run_id());
+    let result = args.what.iter().try_for_each(|kind| {
+        let what = match kind {
+            Kind::Prices => What::Prices,
+            Kind::Quotes => What::Quotes,
+        };
+        delete(&mut session, what, source, cutoff)
+    });
+    let tally = session.tally();
+    let (mut status, mut exit, mut error) = match result.map_err(anyhow::Error::from) {
+        Ok(()) => (Status::Ok, Exit::Ok, None),
+        Err(err) if tally.written > 0 => (Status::Partial, Exit::Partial, Some(sentence(&err))),
+        Err(err) => (Status::Failed, exit::of(&err), Some(sentence(&err))),
+    };
+    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
+        && error.is_none()
+    {
+        let err = anyhow::Error::from(err);
+        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
+    }
+    report.set_tally(&tally);
+    report.status = status.name();
+    report.error = error;
+    report.seconds = started.elapsed().as_secs_f64();
+    report.more.insert("older_than".into(), json!(cutoff.to_string()));
+    let kept = match tally.unchanged {
+        0 => String::new(),
+        kept => format!("; {kept} more are kept: no final candle or window holds them yet, or they are the newest"),
+    };
+    let text = format!("{} observations before {cutoff} UTC deleted{kept} ({:.1} s)", tally.written, report.seconds);
+    Ok(Outcome { exit, text: if report.error.is_some() { String::new() } else { text }, report })
+}
+
+fn cutoff(now: Stamp, age: Duration) -> Result<Stamp, UsageError> {
+    let millis = i64::try_from(age.as_millis()).ok().and_then(|age| now.millis().checked_sub(age));
+    millis
+        .and_then(|millis| Stamp::from_millis(millis).ok())
+        .ok_or_else(|| UsageError("--older-than goes back before 1970: there is nothing as old as that".to_owned()))
+}
+
+fn delete(session: &mut Session, what: What, source: Option<&str>, cutoff: Stamp) -> Result<(), DbError> {
+    let count = |batch: &mut crate::db::session::Batch<'_>, deleted: usize| {
+        batch.tally.read += deleted as i64;
+        batch.tally.written += deleted as i64;
+    };
+    match what {
+        What::Quotes => session.batch(|batch| {
+            let deleted = prune::quotes(batch, source, cutoff)?;
+            count(batch, deleted);
+            Ok(())
+        })?,
+        What::Prices => {
+            let highest = prune::highest_asset(session.conn())?;
+            let mut first = 1;
+            while first <= highest {
+                let last = first + ASSETS_A_BATCH - 1;
+                session.batch(|batch| {
+                    let deleted = prune::prices(batch, source, first, last, cutoff)?;
+                    count(batch, deleted);
+                    Ok(())
+                })?;
+                first = last + 1;
+            }
+        }
+    }
+    let kept = prune::count_older(session.conn(), what, source, cutoff)?;
+    session.batch(|batch| {
+        batch.tally.read += kept;
+        batch.tally.unchanged += kept;
+        Ok(())
+    })
+}

@@ -1,0 +1,158 @@
+//! Deletes observations that are folded into candles or windows, and nothing else.
+//!
+//! A price is folded when a final rollup candle covers its moment; a quote when windows of all three
+//! lengths do. The newest price of a coin and currency stays, however old: it is what the coin is
+//! worth as far as anybody knows, and the next run would only store it again.
+
+use diesel::sql_types::BigInt;
+
+use super::conn::Connection;
+use super::error::DbError;
+use super::session::Batch;
+use super::sql::sql;
+use super::url::Backend;
+use crate::domain::Stamp;
+
+/// Timeframes of candles, with their lengths in seconds.
+const TIMEFRAMES: [(&str, i64); 6] =
+    [("1m", 60), ("5m", 300), ("15m", 900), ("1h", 3_600), ("6h", 21_600), ("1d", 86_400)];
+/// Those of windows of quotes.
+const WINDOWS: [(&str, i64); 3] = [("1m", 60), ("5m", 300), ("1h", 3_600)];
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+/// The beginning of the interval of so many seconds that a moment is in.
+fn floor(backend: Backend, moment: &str, seconds: i64, fraction: &str) -> String {
+    match backend {
+        Backend::Sqlite => {
+            format!(
+                "strftime('%Y-%m-%d %H:%M:%S.{fraction}', (unixepoch({moment}) / {seconds}) * {seconds}, 'unixepoch')"
+            )
+        }
+        Backend::Mysql => format!(
+            "TIMESTAMPADD(SECOND, FLOOR(TIMESTAMPDIFF(SECOND, '1970-01-01', {moment}) / {seconds}) * {seconds}, \
+             '1970-01-01')"
+        ),
+        Backend::Postgres => format!("date_bin('{seconds} seconds', {moment}, TIMESTAMP '1970-01-01')"),
+    }
+}
+
+fn before(backend: Backend) -> &'static str {
+    if backend == Backend::Postgres { "CAST(? AS timestamp)" } else { "?" }
+}
+
+/// The highest id of an asset of a source, or of all sources.
+pub fn highest_asset(conn: &mut Connection) -> Result<i64, DbError> {
+    let read = "SELECT COALESCE(MAX(id), 0) AS n FROM assets";
+    Ok(sql(read).first::<Number>(conn, "reading the highest coin id")?.map_or(0, |row| row.n))
+}
+
+/// Deletes what is folded of the prices of the assets with ids from `first` to `last`.
+pub fn prices(
+    batch: &mut Batch<'_>,
+    source: Option<&str>,
+    first: i64,
+    last: i64,
+    cutoff: Stamp,
+) -> Result<usize, DbError> {
+    let backend = batch.conn.backend();
+    let covers: Vec<String> = TIMEFRAMES
+        .iter()
+        .map(|(name, seconds)| {
+            format!("(c.timeframe = '{name}' AND c.open_time = {})", floor(backend, "p.observed_at", *seconds, "000"))
+        })
+        .collect();
+    let folded = format!(
+        "p.asset_id BETWEEN ? AND ? AND p.observed_at < {} AND p.observed_at < n.newest{} AND EXISTS (\
+         SELECT 1 FROM candles c WHERE c.asset_id = p.asset_id AND c.vs_currency = p.vs_currency \
+         AND c.final = TRUE AND c.origin = 'rollup' AND ({}))",
+        before(backend),
+        if source.is_some() { " AND p.asset_id IN (SELECT id FROM assets WHERE source = ?)" } else { "" },
+        covers.join(" OR ")
+    );
+    let newest = "(SELECT asset_id, vs_currency, MAX(observed_at) AS newest FROM prices \
+                  WHERE asset_id BETWEEN ? AND ? GROUP BY asset_id, vs_currency)";
+    let same = "n.asset_id = p.asset_id AND n.vs_currency = p.vs_currency";
+    let delete = match backend {
+        // A statement can't read the table it deletes from, but a derived table of it.
+        Backend::Mysql => format!("DELETE p FROM prices p JOIN {newest} n ON {same} WHERE {folded}"),
+        Backend::Postgres => format!("DELETE FROM prices p USING {newest} n WHERE {same} AND {folded}"),
+        Backend::Sqlite => format!(
+            "DELETE FROM prices WHERE (asset_id, vs_currency, observed_at) IN (\
+             SELECT p.asset_id, p.vs_currency, p.observed_at FROM prices p JOIN {newest} n ON {same} WHERE {folded})"
+        ),
+    };
+    let delete = sql(delete).bind(first).bind(last).bind(first).bind(last).bind(cutoff.text().as_str());
+    let delete = if let Some(source) = source { delete.bind(source) } else { delete };
+    delete.execute(batch.conn, "deleting folded prices")
+}
+
+/// Deletes what is folded of the quotes. The newest of each session stays: its extremes go on.
+pub fn quotes(batch: &mut Batch<'_>, source: Option<&str>, cutoff: Stamp) -> Result<usize, DbError> {
+    let backend = batch.conn.backend();
+    let covered: Vec<String> = WINDOWS
+        .iter()
+        .map(|(name, seconds)| {
+            let start = floor(backend, "p.observed_at", *seconds, "000000");
+            format!(
+                "EXISTS (SELECT 1 FROM quote_windows w WHERE w.source = p.source AND w.pair = p.pair \
+                 AND w.timeframe = '{name}' AND w.window_start = {start})"
+            )
+        })
+        .collect();
+    let folded = format!(
+        "p.observed_at < {} AND p.sequence < n.newest{} AND {}",
+        before(backend),
+        if source.is_some() { " AND p.source = ?" } else { "" },
+        covered.join(" AND ")
+    );
+    let newest = "(SELECT source, pair, session, MAX(sequence) AS newest FROM crypto_metrics \
+                  GROUP BY source, pair, session)";
+    let same = "n.source = p.source AND n.pair = p.pair AND n.session = p.session";
+    let delete = match backend {
+        Backend::Mysql => format!("DELETE p FROM crypto_metrics p JOIN {newest} n ON {same} WHERE {folded}"),
+        Backend::Postgres => format!("DELETE FROM crypto_metrics p USING {newest} n WHERE {same} AND {folded}"),
+        Backend::Sqlite => format!(
+            "DELETE FROM crypto_metrics WHERE (source, pair, sequence) IN (\
+             SELECT p.source, p.pair, p.sequence FROM crypto_metrics p JOIN {newest} n ON {same} WHERE {folded})"
+        ),
+    };
+    // SQLite compares texts: a cutoff to the millisecond sorts right among microseconds.
+    let delete = sql(delete).bind(cutoff.text().as_str());
+    let delete = if let Some(source) = source { delete.bind(source) } else { delete };
+    delete.execute(batch.conn, "deleting folded quotes")
+}
+
+/// How many observations of a table are older than the cutoff.
+pub fn count_older(conn: &mut Connection, what: What, source: Option<&str>, cutoff: Stamp) -> Result<i64, DbError> {
+    let of_source = match (what, source) {
+        (_, None) => "",
+        (What::Prices, Some(_)) => " AND asset_id IN (SELECT id FROM assets WHERE source = ?)",
+        (What::Quotes, Some(_)) => " AND source = ?",
+    };
+    let read =
+        format!("SELECT COUNT(*) AS n FROM {} WHERE observed_at < {}{of_source}", what.table(), before(conn.backend()));
+    let read = sql(read).bind(cutoff.text().as_str());
+    let read = if let Some(source) = source { read.bind(source) } else { read };
+    Ok(read.first::<Number>(conn, "counting old observations")?.map_or(0, |row| row.n))
+}
+
+/// Which observations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Prices,
+    Quotes,
+}
+
+impl What {
+    fn table(self) -> &'static str {
+        match self {
+            What::Prices => "prices",
+            What::Quotes => "crypto_metrics",
+        }
+    }
+}
