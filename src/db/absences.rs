@@ -9,7 +9,9 @@ use super::session::Batch;
 use super::sql::{places, sql};
 use super::url::Backend;
 
-const ASK_AGAIN_AFTER_US: i64 = 24 * 3_600_000_000;
+/// An hour less than a day: a daily run should ask daily, also when it begins a little earlier.
+pub const ASK_AGAIN_AFTER_HOURS: i64 = 23;
+const ASK_AGAIN_AFTER_US: i64 = ASK_AGAIN_AFTER_HOURS * 3_600_000_000;
 /// Rows a statement: 3 values each stay far below every backend's limit.
 const CHUNK: usize = 1_000;
 
@@ -31,6 +33,19 @@ pub fn all(conn: &mut Connection, source: &str, vs_currency: &str) -> Result<Vec
         now = conn.backend().now_us()
     );
     sql(read).bind(ASK_AGAIN_AFTER_US).bind(source).bind(vs_currency).load(conn, "reading absent coins")
+}
+
+/// How many active coins of a source are known to be without a price in a currency.
+pub fn count(conn: &mut Connection, source: &str, vs_currency: &str) -> Result<i64, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        n: i64,
+    }
+    let read = "SELECT COUNT(*) AS n FROM absences b JOIN assets a ON a.id = b.asset_id \
+                WHERE a.source = ? AND a.active = TRUE AND b.vs_currency = ?";
+    let row = sql(read).bind(source).bind(vs_currency).first::<Count>(conn, "counting absent coins")?;
+    Ok(row.map_or(0, |row| row.n))
 }
 
 pub fn record(batch: &mut Batch<'_>, vs_currency: &str, asset_ids: &[i64]) -> Result<(), DbError> {

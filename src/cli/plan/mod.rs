@@ -15,19 +15,20 @@ use super::output::{Outcome, Report};
 use super::run::{Vendor, read_account};
 use super::{Context, Output, prices, probe};
 use crate::db::runs::Status;
-use crate::db::{Connection, DbError, accounts, migrate};
+use crate::db::{Connection, DbError, absences, accounts, migrate};
 use crate::domain::budget::month_of;
 use crate::domain::{Budget, Cost, Stamp};
 use crate::exit::{Exit, UsageError};
-use crate::sources::Source;
 use crate::sources::ask::COINS_IF_UNKNOWN;
+use crate::sources::{Source, answers_at_once};
 use crontab::Schedule;
-use steps::{Call, NotCounted};
+use steps::{Call, NotCounted, Work};
 use suggest::Item;
 pub use suggest::grouped;
 
 pub const NAME: &str = "plan";
 
+const MONTH_MS: i64 = 31 * 86_400_000;
 /// The file that is shipped; it is what most people's crontab begins as.
 const SHIPPED: &str = include_str!("../../../crontab");
 
@@ -60,13 +61,22 @@ struct Entry {
     runs: i64,
 }
 
+/// A line of the plan: something that runs now and then, and what it costs each time.
+struct Line {
+    text: String,
+    schedule: Option<Schedule>,
+    runs: i64,
+    cost: Cost,
+    work: Work,
+}
+
 /// One source's part of the plan.
 struct Part {
     source: &'static dyn Source,
     kind: &'static str,
     coins: u64,
     coins_known: bool,
-    lines: Vec<(Entry, Cost)>,
+    lines: Vec<Line>,
     total: Cost,
     budget: Budget,
     origin: Origin,
@@ -211,36 +221,47 @@ async fn part(
         _ => Label::Real,
     };
     let names = vendor.label.names(source);
-    let (allowed, active) = match database(context) {
-        Some(mut conn) => {
-            (allowance(&mut conn, settings, source, &vendor.access, label)?, prices::count_known(&mut conn, &names)?)
-        }
+    let mut conn = database(context);
+    let (allowed, active) = match &mut conn {
+        Some(conn) => (allowance(conn, settings, source, &vendor.access, label)?, prices::count_known(conn, &names)?),
         None => (without_database(context, &vendor)?, 0),
     };
     vendor.leave().await;
 
     let mut lines = Vec::new();
     let (mut total, mut rest) = (Cost::default(), 0);
-    for entry in entries {
-        if entry.call.sandbox {
-            others.push((entry.place, entry.call.text, "its data is made up and costs nothing".to_owned()));
+    for Entry { call, place, schedule, runs } in entries {
+        if call.sandbox {
+            others.push((place, call.text, "its data is made up and costs nothing".to_owned()));
             continue;
         }
-        match entry.call.work.cost(source, active) {
-            Ok(cost) => {
-                total += cost * entry.runs;
-                let left = match &entry.schedule {
-                    Some(schedule) => schedule.runs_until(allowed.now, allowed.budget.resets_at),
-                    None => {
-                        let left = allowed.budget.resets_at.millis() - allowed.now.millis();
-                        entry.runs * left / (31 * 86_400_000)
-                    }
-                };
-                rest += cost.credits * left.min(entry.runs);
-                lines.push((entry, cost));
+        let cost = match call.work.cost(source, active) {
+            Ok(cost) => cost,
+            Err(NotCounted(why)) => {
+                others.push((place, call.text, why));
+                continue;
             }
-            Err(NotCounted(why)) => others.push((entry.place, entry.call.text, why)),
+        };
+        let left = match &schedule {
+            Some(schedule) => schedule.runs_until(allowed.now, allowed.budget.resets_at),
+            None => runs * (allowed.budget.resets_at.millis() - allowed.now.millis()) / MONTH_MS,
+        };
+        let mut add = |text: String, schedule, runs: i64, left: i64, cost: Cost, work| {
+            total += cost * runs;
+            rest += cost.credits * left.min(runs);
+            lines.push(Line { text, schedule, runs, cost, work });
+        };
+        let absent = match (&mut conn, call.work.prices()) {
+            (Some(conn), Some(args)) => args.cost_of_absent(source, conn, &names)?,
+            _ => Cost::default(),
+        };
+        if absent.calls > 0 {
+            let text = format!("{}: coins on no page, once a day", call.text);
+            let asks = if runs <= 31 { runs } else { 1 + runs / absences::ASK_AGAIN_AFTER_HOURS };
+            let asks_left = (asks * left + runs - 1) / runs.max(1);
+            add(text, None, asks, asks_left, absent, Work::Nothing);
         }
+        add(call.text, schedule, runs, left, cost, call.work);
     }
     let budget = allowed.budget;
     let in_any_month = budget.limit.is_none_or(|limit| total.credits <= limit);
@@ -295,11 +316,11 @@ fn suggestion(part: &Part, in_any_month: bool) -> Option<String> {
     let items: Vec<Item> = part
         .lines
         .iter()
-        .map(|(entry, cost)| Item {
-            name: entry.call.text.clone(),
-            runs: entry.runs,
-            cost: *cost,
-            minute: entry.schedule.as_ref().and_then(|schedule| schedule.minute().map(str::to_owned)),
+        .map(|line| Item {
+            name: line.text.clone(),
+            runs: line.runs,
+            cost: line.cost,
+            minute: line.schedule.as_ref().and_then(|schedule| schedule.minute().map(str::to_owned)),
         })
         .collect();
     let rarer = suggest::schedule(&items, limit);
@@ -315,10 +336,10 @@ fn suggestion(part: &Part, in_any_month: bool) -> Option<String> {
 
 /// The same schedule with fewer coins.
 fn smaller_top(part: &Part, limit: i64) -> Option<String> {
-    let (dearest, cost) = part.lines.iter().max_by_key(|(entry, cost)| cost.credits * entry.runs)?;
-    let others = part.total.credits - cost.credits * dearest.runs;
-    let args = dearest.call.work.prices().filter(|_| part.source.why_no_top().is_none())?;
-    let with = |top| args.with_top(top).map(|args| dearest.call.work.with_prices(args));
+    let dearest = part.lines.iter().max_by_key(|line| line.cost.credits * line.runs)?;
+    let others = part.total.credits - dearest.cost.credits * dearest.runs;
+    let args = dearest.work.prices().filter(|_| part.source.why_no_top().is_none())?;
+    let with = |top| args.with_top(top).map(|args| dearest.work.with_prices(args));
     with(1)?;
     let credits = |top| {
         let cost = with(top).and_then(|work| work.cost(part.source, part.coins).ok())?;
@@ -359,14 +380,14 @@ fn part_json(part: &Part) -> serde_json::Map<String, Value> {
     let items: Vec<Value> = part
         .lines
         .iter()
-        .map(|(entry, cost)| {
-            let month = *cost * entry.runs;
+        .map(|line| {
+            let month = line.cost * line.runs;
             json!({
-                "command": entry.call.text,
-                "schedule": entry.schedule.as_ref().map(|schedule| &schedule.text),
-                "runs_per_month": entry.runs,
-                "calls_per_run": cost.calls,
-                "credits_per_run": cost.credits,
+                "command": line.text,
+                "schedule": line.schedule.as_ref().map(|schedule| &schedule.text),
+                "runs_per_month": line.runs,
+                "calls_per_run": line.cost.calls,
+                "credits_per_run": line.cost.credits,
                 "calls_per_month": month.calls,
                 "credits_per_month": month.credits,
             })
@@ -395,21 +416,20 @@ fn part_json(part: &Part) -> serde_json::Map<String, Value> {
 fn as_text(parts: &[Part], others: &Others) -> String {
     let mut out = Vec::new();
     for part in parts {
-        let coins = if part.coins_known { "stored" } else { "assumed, none are stored" };
-        out.push(format!(
-            "{} ({}), {} active coins ({coins}), a month of 31 days:",
-            part.source.name(),
-            part.kind,
-            grouped(part.coins as i64)
-        ));
+        let coins = match part.coins_known {
+            _ if answers_at_once(part.source) => String::new(),
+            true => format!(", {} active coins", grouped(part.coins as i64)),
+            false => format!(", {} coins assumed because none are stored", grouped(part.coins as i64)),
+        };
+        out.push(format!("{} ({}){coins}; a month of 31 days:", part.source.name(), part.kind));
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
         table.set_header(["when", "command", "runs", "calls a run", "calls", "credits"]);
-        for (entry, cost) in &part.lines {
-            let month = *cost * entry.runs;
-            let when = entry.schedule.as_ref().map_or("-", |schedule| schedule.text.as_str());
-            let numbers = [entry.runs, cost.calls, month.calls, month.credits].map(grouped);
-            table.add_row([vec![when.to_owned(), entry.call.text.clone()], numbers.to_vec()].concat());
+        for line in &part.lines {
+            let month = line.cost * line.runs;
+            let when = line.schedule.as_ref().map_or("-", |schedule| schedule.text.as_str());
+            let numbers = [line.runs, line.cost.calls, month.calls, month.credits].map(grouped);
+            table.add_row([vec![when.to_owned(), line.text.clone()], numbers.to_vec()].concat());
         }
         table.add_row(["", "together", "", "", &grouped(part.total.calls), &grouped(part.total.credits)]);
         for column in 2..6 {

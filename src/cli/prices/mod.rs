@@ -10,12 +10,12 @@ use std::sync::Arc;
 use super::output::Outcome;
 use super::run::execute;
 use super::{Context, Output, progress};
-use crate::db::{Connection, DbError, Session, assets, runs};
+use crate::db::{Connection, DbError, Session, absences, assets, runs};
 use crate::domain::Cost;
 use crate::exit::UsageError;
 use crate::sinks::prices::PriceSink;
-use crate::sources::Source;
 use crate::sources::ask::{self, Choice};
+use crate::sources::{Source, answers_at_once};
 
 pub const NAME: &str = "prices insert";
 
@@ -74,6 +74,28 @@ impl Args {
     /// Each once, in their order.
     fn currencies(&self) -> Vec<Arc<str>> {
         distinct(&self.vs).iter().map(|vs| Arc::from(vs.as_str())).collect()
+    }
+
+    /// What it costs to ask once for the coins that are known to be on no page, by their ids.
+    pub fn cost_of_absent(
+        &self,
+        source: &dyn Source,
+        conn: &mut Connection,
+        names: &[String],
+    ) -> Result<Cost, DbError> {
+        let mut cost = Cost::default();
+        if self.choice() != Choice::All || answers_at_once(source) {
+            return Ok(cost);
+        }
+        for vs_currency in self.currencies() {
+            for name in names {
+                let absent = absences::count(conn, name, &vs_currency)?;
+                // As long as most ids are.
+                let ids = vec!["0123456789abcdef".to_owned(); usize::try_from(absent).unwrap_or(0)];
+                cost += ask::cost_of_ids(source, std::slice::from_ref(&vs_currency), &ids);
+            }
+        }
+        Ok(cost)
     }
 
     /// The same for the largest coins only; `None` where some were chosen by their ids.
