@@ -140,7 +140,8 @@ impl Cli {
     /// `plan prices insert --source X --output json`: what stands behind the planned command is read
     /// as a part of it, and its global options are meant for `plan` as well.
     fn with_planned_options(mut self) -> Cli {
-        let Command::Plan(args) = &self.command else { return self };
+        let Command::Plan(args) = &mut self.command else { return self };
+        args.take_every();
         let words = std::iter::once("coinetl".to_owned()).chain(args.command.iter().cloned());
         if args.command.is_empty() {
             return self;

@@ -8,13 +8,18 @@
 mod support;
 
 mod assets;
+mod budget;
 mod db_setup;
+mod doctor;
 mod faults;
 mod kill;
 mod migrations;
 mod numbers;
 mod overlap;
+mod ping;
+mod plan;
 mod prices;
+mod prune;
 mod recordings;
 mod result;
 mod sandbox;

@@ -45,6 +45,17 @@ pub struct Args {
     pub command: Vec<String>,
 }
 
+impl Args {
+    /// `--every` behind the command is meant for the plan, too.
+    pub fn take_every(&mut self) {
+        let Some(at) = self.command.iter().position(|word| word == "--every") else { return };
+        if let Some(Ok(every)) = self.command.get(at + 1).map(|text| interval(text)) {
+            self.every = every;
+            self.command.drain(at..at + 2);
+        }
+    }
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(every) if every >= Duration::from_secs(60) => Ok(every),
@@ -237,6 +248,8 @@ async fn part(
         }
         let cost = match call.work.cost(source, active) {
             Ok(cost) => cost,
+            // Asked for in so many words, it is the answer.
+            Err(NotCounted(why)) if schedule.is_none() => return Err(UsageError(why).into()),
             Err(NotCounted(why)) => {
                 others.push((place, call.text, why));
                 continue;

@@ -104,6 +104,7 @@ impl Gecko {
 pub fn answer(request: &StubRequest, state: &State) -> StubResponse {
     match request.path.as_str() {
         "/api/v3/coins/list" => StubResponse::json(state.list.clone().unwrap_or_else(|| list(&state.records))),
+        "/api/v3/ping" => StubResponse::json(r#"{"gecko_says":"(V3) To the Moon!"}"#),
         "/api/v3/coins/markets" => markets(request, &state.records),
         _ => StubResponse::new(404, "application/json", r#"{"error":"Incorrect path."}"#),
     }
