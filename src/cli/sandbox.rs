@@ -58,7 +58,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         let asked = stop::asked();
         let line = format!(
             "coinetl sandbox: http://{addr} (COINGECKO_API_URL=http://{addr}/api/v3 \
-             COINMARKETCAP_API_URL=http://{addr})"
+             COINMARKETCAP_API_URL=http://{addr} COINBASE_API_URL=http://{addr})"
         );
         // Whoever started us may not read it. For programs stdout carries the result alone.
         let _ = match context.output {

@@ -9,8 +9,8 @@
 //! request → vendor (rules) → faults → vendor (shape) → market (figures) → wire → response
 //! ```
 //!
-//! CoinGecko is served below `/api/v3`; CoinMarketCap's paths begin with their own versions, so
-//! that the two share one address.
+//! CoinGecko is served below `/api/v3`; CoinMarketCap's paths begin with their own versions and
+//! Coinbase's with `/products`, so that the three share one address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 
 mod vendor;
 
+mod coinbase;
 mod coingecko;
 mod coinmarketcap;
 
@@ -45,6 +46,7 @@ pub use faults::{Fault, FaultError, FaultKind};
 
 use answer::Answer;
 use clock::Clock;
+use coinbase::Coinbase;
 use coingecko::CoinGecko;
 use coinmarketcap::CoinMarketCap;
 use faults::Dice;
@@ -133,6 +135,7 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
         clock: Clock::new(options.at, options.speed),
         coingecko: CoinGecko::new(options.calls_per_minute),
         coinmarketcap: CoinMarketCap::new(options.calls_per_minute, options.credits_per_month),
+        coinbase: Coinbase::new(options.calls_per_minute),
         dice: Dice::new(options.faults, options.seed),
         stopped: stopped.clone(),
     };
@@ -180,6 +183,7 @@ struct Service {
     clock: Clock,
     coingecko: CoinGecko,
     coinmarketcap: CoinMarketCap,
+    coinbase: Coinbase,
     dice: Dice,
     stopped: watch::Receiver<bool>,
 }
@@ -269,6 +273,8 @@ impl Service {
     fn vendor(&self, path: &str) -> &dyn Vendor {
         if coinmarketcap::serves(path) {
             &self.coinmarketcap
+        } else if coinbase::serves(path) {
+            &self.coinbase
         } else {
             &self.coingecko
         }

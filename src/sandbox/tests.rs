@@ -151,6 +151,10 @@ async fn every_vendor_answers_at_one_address_with_the_markets_time() {
         ("/v3/cryptocurrency/listings/latest", key, 404),
         ("/v1/cryptocurrency/map", "", 401),
         ("/public-api/v1/cryptocurrency/map", "", 200),
+        ("/products", "User-Agent: test/1\r\n", 200),
+        ("/products/BTC-USD/stats", "User-Agent: test/1\r\n", 200),
+        ("/products/stats", "User-Agent: test/1\r\n", 404),
+        ("/time", "", 400),
     ] {
         let got = request(&sandbox, target, headers).await;
         assert_eq!((got.status(), got.header(HEADER)), (status, Some("1")), "{target}");
