@@ -150,13 +150,14 @@ impl Vendor for CoinMarketCap {
     fn canned(&self, struck: Struck, call: &Call) -> Option<Answer> {
         let route = Route::of(&call.path);
         let envelope = route.envelope(call.at);
+        let minute = if route.keyless { 1011 } else { 1008 };
         let answer = match struck.kind {
-            FaultKind::TooMany => Answer { retry_after: Some(1), ..limited(envelope, 429, 1008) },
-            FaultKind::TooManyBare => limited(envelope, 429, 1008),
+            FaultKind::TooMany => Answer { retry_after: Some(1), ..limited(envelope, 429, minute) },
+            FaultKind::TooManyBare => limited(envelope, 429, minute),
             FaultKind::Spent => limited(envelope, 429, 1010),
             FaultKind::Internal => internal(envelope, 500),
             FaultKind::ErrorIn200 if struck.bits & 1 == 0 => internal(envelope, 200),
-            FaultKind::ErrorIn200 => limited(envelope, 200, 1008),
+            FaultKind::ErrorIn200 => limited(envelope, 200, minute),
             FaultKind::Gone => not_found(envelope),
             FaultKind::Html => faults::html(),
             FaultKind::Empty => {

@@ -112,16 +112,13 @@ impl Catalogue {
     }
 }
 
-/// The base currencies, best first. A ticker that several coins share belongs to the first.
+/// The base currencies, largest market cap first. A ticker that several coins share belongs to
+/// the one that the market counts first.
 fn bases(market: &Market) -> Vec<(String, Coin)> {
-    let mut taken: HashSet<String> =
-        MONEYS.iter().filter(|money| !money.is_coin()).map(|m| m.code.to_owned()).collect();
-    taken.retain(|code| code != "USDT" && code != "USDC");
+    // No coin is called as money is.
+    let mut taken: HashSet<String> = ["USD", "EUR", "GBP"].map(str::to_owned).into();
     let mut bases = Vec::new();
-    // The coins that everybody knows come first, wherever they stand in the market.
-    let known = (0..market.assets()).take_while(|slot| market.is_known(*slot));
-    let slots = known.chain((0..market.assets()).filter(|slot| !market.is_known(*slot)));
-    for slot in slots {
+    for slot in 0..market.assets() {
         if bases.len() == BASES + FORMER {
             break;
         }
@@ -132,11 +129,15 @@ fn bases(market: &Market) -> Vec<(String, Coin)> {
             continue;
         }
         let quote = market.ticker(&coin, REFERENCE).quote(Currency::dollar());
-        if quote.ranked && quote.price.is_some_and(|price| price >= LOWEST) && taken.insert(ticker.clone()) {
-            bases.push((ticker, coin));
+        let cap = quote.market_cap.filter(|_| quote.ranked && quote.price.is_some_and(|price| price >= LOWEST));
+        if let Some(cap) = cap
+            && taken.insert(ticker.clone())
+        {
+            bases.push((cap, ticker, coin));
         }
     }
-    bases
+    bases.sort_by(|a, b| b.0.total_cmp(&a.0));
+    bases.into_iter().map(|(_, ticker, coin)| (ticker, coin)).collect()
 }
 
 fn product(
@@ -179,6 +180,6 @@ fn product(
         size_places: (power + 5).clamp(0, 8) as usize,
         bits,
         standing,
-        restless: place >= 10 && !former && (bits >> 30).is_multiple_of(24),
+        restless: standing == Standing::Online && place >= 10 && (bits >> 30).is_multiple_of(24),
     })
 }

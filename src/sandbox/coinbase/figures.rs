@@ -44,7 +44,7 @@ impl Figures {
             day: day.filter(|_| volume > 0.0),
             volume,
             month_volume: (!product.bits.is_multiple_of(50)).then(|| volume * between(bits << 9, 22.0, 38.0)),
-            rfq_volume: (bits % 3 == 0).then(|| volume * between(bits << 17, 0.0, 0.03)),
+            rfq_volume: bits.is_multiple_of(3).then(|| volume * between(bits << 17, 0.0, 0.03)),
             traded: quote.last_updated.unwrap_or(at),
         })
     }

@@ -100,7 +100,8 @@ pub fn product(out: &mut Vec<u8>, product: &Product, at: i64, spoilt: Option<Spo
     }
     text(out, "status_message", "");
     flag(out, "trading_disabled", standing != Standing::Online);
-    flag(out, "fx_stablecoin", matches!(product.base.as_str(), "USDT" | "USDC" | "DAI") && product.price_places >= 4);
+    let stable = matches!(product.base.as_str(), "USDT" | "USDC" | "DAI") && !product.money.is_coin();
+    flag(out, "fx_stablecoin", stable);
     text(out, "max_slippage_percentage", "0.03000000");
     flag(out, "auction_mode", false);
     text(out, "high_bid_limit_percentage", "");

@@ -332,7 +332,7 @@ fn calls_of_a_minute_are_limited_for_each_key_and_address() {
     let mut bench = bench(10);
     bench.vendor = CoinMarketCap::new(3, 0);
     let mut statuses = Vec::new();
-    // Five calls lie in two minutes at most, and one of those has three or more.
+    // Eight calls in no time lie in two minutes at most, and one of those has more than three.
     for _ in 0..8 {
         statuses.push(bench.ask("/v1/key/info").1["status"]["error_code"].clone());
     }
@@ -448,6 +448,8 @@ fn faults_have_the_vendors_bodies() {
         assert_eq!((got, &json["status"]["error_code"]), (status, &code.into()), "{kind}");
     }
     assert_eq!(strike(listings, FaultKind::ErrorIn200, 1).1["status"]["error_code"], 1008);
+    let keyless = strike("/public-api/v3/cryptocurrency/listings/latest", FaultKind::TooMany, 0).1;
+    assert_eq!(keyless["status"]["error_code"], "1011");
     let v3 = "/v3/cryptocurrency/listings/latest";
     assert_eq!(strike(v3, FaultKind::Gone, 0).0, 404);
     for (target, met) in [(v3, true), (listings, false), ("/public-api/v3/cryptocurrency/quotes/latest", true)] {
