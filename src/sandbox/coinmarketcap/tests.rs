@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::*;
 
+mod faults;
+mod limits;
+
 const NOON: i64 = 1_795_348_837_123;
 const DAY: i64 = 86_400_000;
 const GOOD: &str = "b54bcf4d-1bca-4e8e-9a24-22ff2c3d462c";
@@ -270,81 +273,6 @@ fn bad_parameters_are_refused() {
 }
 
 #[test]
-fn keys_are_checked_where_they_are_needed() {
-    let mut bench = bench(20);
-    for key in [GOOD, "sandbox-one", "cmc-test-key"] {
-        bench.key = Some(key);
-        assert_eq!(bench.ask("/v1/key/info").0, 200, "{key}");
-    }
-    bench.key = Some("wrong-key-of-mine");
-    assert_eq!(bench.refusal("/v1/cryptocurrency/map"), (401, 1001.into()));
-    bench.key = None;
-    assert_eq!(bench.refusal("/v1/cryptocurrency/map"), (401, 1002.into()));
-    assert_eq!(bench.refusal("/v3/cryptocurrency/listings/latest"), (401, "1002".into()));
-    assert_eq!(bench.refusal("/public-api/v1/key/info"), (403, "1005".into()));
-    for path in [
-        "v1/cryptocurrency/map",
-        "v1/cryptocurrency/listings/latest",
-        "v3/cryptocurrency/listings/latest",
-        "v3/cryptocurrency/quotes/latest?id=1",
-        "v2/cryptocurrency/quotes/latest?id=1",
-        "v1/global-metrics/quotes/latest",
-    ] {
-        let (status, json) = bench.ask(&format!("/public-api/{path}"));
-        assert_eq!((status, &json["status"]["error_code"]), (200, &"0".into()), "{path}");
-        assert_eq!(json["status"]["credit_count"], 0);
-    }
-}
-
-#[test]
-fn credits_are_counted_until_the_month_is_spent() {
-    let mut bench = bench(1_200);
-    bench.vendor = CoinMarketCap::new(0, 6);
-    let credits = |bench: &Bench, target: &str| bench.ask(target).1["status"]["credit_count"].as_u64();
-    assert_eq!(credits(&bench, "/v1/cryptocurrency/map"), Some(0));
-    assert_eq!(credits(&bench, "/v3/cryptocurrency/listings/latest?limit=201"), Some(2));
-    assert_eq!(credits(&bench, "/v3/cryptocurrency/quotes/latest?id=1,2,9999999999"), Some(1));
-    assert_eq!(credits(&bench, "/v1/global-metrics/quotes/latest"), Some(1));
-    assert_eq!(credits(&bench, "/v1/cryptocurrency/listings/latest?limit=0"), Some(0));
-    let info = bench.data("/v1/key/info");
-    assert_eq!(info["plan"]["credit_limit_monthly"], 6);
-    assert_eq!(info["plan"]["credit_limit_monthly_reset_timestamp"], "2026-12-01T00:00:00.000Z");
-    assert_eq!(info["plan"]["rate_limit_minute"], Value::Null);
-    assert_eq!(info["usage"]["current_month"], serde_json::json!({"credits_used": 4, "credits_left": 2}));
-    // The last call may cost more than is left.
-    assert_eq!(credits(&bench, "/v3/cryptocurrency/listings/latest?limit=1000"), Some(5));
-    assert_eq!(bench.refusal("/v3/cryptocurrency/listings/latest"), (429, "1010".into()));
-    assert_eq!(bench.refusal("/v1/cryptocurrency/listings/latest"), (429, 1010.into()));
-    assert_eq!(bench.data("/v1/key/info")["usage"]["current_month"]["credits_left"], 0);
-    assert_eq!(bench.ask("/v1/cryptocurrency/map").0, 200);
-    // Another key, nobody at all, and the next month.
-    bench.key = Some("cmc-test-key");
-    assert_eq!(bench.ask("/v3/cryptocurrency/listings/latest").0, 200);
-    bench.key = Some(GOOD);
-    assert_eq!(bench.ask("/public-api/v3/cryptocurrency/listings/latest").0, 200);
-    bench.at += 10 * DAY;
-    assert_eq!(bench.ask("/v3/cryptocurrency/listings/latest").0, 200);
-    assert_eq!(bench.data("/v1/key/info")["usage"]["current_month"]["credits_used"], 1);
-}
-
-#[test]
-fn calls_of_a_minute_are_limited_for_each_key_and_address() {
-    let mut bench = bench(10);
-    bench.vendor = CoinMarketCap::new(3, 0);
-    let mut statuses = Vec::new();
-    // Eight calls in no time lie in two minutes at most, and one of those has more than three.
-    for _ in 0..8 {
-        statuses.push(bench.ask("/v1/key/info").1["status"]["error_code"].clone());
-    }
-    assert!(statuses.contains(&0.into()) && statuses.contains(&1008.into()), "{statuses:?}");
-    let mut statuses = Vec::new();
-    for _ in 0..8 {
-        statuses.push(bench.ask("/public-api/v1/cryptocurrency/map").1["status"]["error_code"].clone());
-    }
-    assert!(statuses.contains(&"0".into()) && statuses.contains(&"1011".into()), "{statuses:?}");
-}
-
-#[test]
 fn unknown_ids_are_left_out_or_refused() {
     let bench = bench(100);
     for version in ["v1", "v2", "v3"] {
@@ -427,82 +355,6 @@ fn figures_are_those_of_the_market() {
     let total = metrics["quote"]["USD"]["total_market_cap"].as_f64().unwrap();
     assert!((caps / total - 1.0).abs() < 0.05);
     assert_eq!(metrics["active_cryptocurrencies"].as_u64(), Some(page.as_array().unwrap().len() as u64));
-}
-
-#[test]
-fn faults_have_the_vendors_bodies() {
-    let bench = bench(600);
-    let listings = "/v1/cryptocurrency/listings/latest?limit=500";
-    let strike = |target: &str, kind, bits| {
-        let (status, body) = bench.text(target, Some(Struck { kind, bits }));
-        (status, serde_json::from_str::<Value>(&body).unwrap())
-    };
-    for (kind, status, code) in [
-        (FaultKind::TooMany, 429, 1008),
-        (FaultKind::TooManyBare, 429, 1008),
-        (FaultKind::Internal, 500, 500),
-        (FaultKind::Spent, 429, 1010),
-        (FaultKind::ErrorIn200, 200, 500),
-    ] {
-        let (got, json) = strike(listings, kind, 0);
-        assert_eq!((got, &json["status"]["error_code"]), (status, &code.into()), "{kind}");
-    }
-    assert_eq!(strike(listings, FaultKind::ErrorIn200, 1).1["status"]["error_code"], 1008);
-    let keyless = strike("/public-api/v3/cryptocurrency/listings/latest", FaultKind::TooMany, 0).1;
-    assert_eq!(keyless["status"]["error_code"], "1011");
-    let v3 = "/v3/cryptocurrency/listings/latest";
-    assert_eq!(strike(v3, FaultKind::Gone, 0).0, 404);
-    for (target, met) in [(v3, true), (listings, false), ("/public-api/v3/cryptocurrency/quotes/latest", true)] {
-        assert_eq!(bench.vendor.meets(FaultKind::Gone, &bench.call(target)), met);
-    }
-    let empty = strike(v3, FaultKind::Empty, 0).1;
-    assert_eq!((&empty["data"], &empty["status"]["error_code"]), (&Value::Array(vec![]), &"0".into()));
-    assert!(strike("/v2/cryptocurrency/quotes/latest?id=1", FaultKind::Empty, 0).1["data"].is_object());
-
-    let plain = ids(&bench.data("/v3/cryptocurrency/listings/latest?start=301&limit=100"));
-    let shifted = ids(&strike("/v3/cryptocurrency/listings/latest?start=301&limit=100", FaultKind::Shift, 8).1["data"]);
-    let common = shifted.iter().filter(|id| plain.contains(id)).count();
-    assert!((70..100).contains(&common), "{common}");
-
-    let endless = bench.vendor.endless(&bench.call(listings));
-    let twice = [endless.first, endless.again.clone(), endless.again, b"]}".to_vec()].concat();
-    let json: Value = serde_json::from_slice(&twice).unwrap();
-    assert_eq!(json["data"].as_array().unwrap().len(), 300);
-}
-
-#[test]
-fn garbage_spoils_some_records_and_leaves_the_page_json() {
-    type Raw = Box<serde_json::value::RawValue>;
-    let bench = bench(600);
-    // As raw text: one of the spoilt values is a number beyond any double.
-    let records = |target: &str, struck| -> Vec<String> {
-        #[derive(serde::Deserialize)]
-        struct Body {
-            data: Raw,
-        }
-        let body: Body = serde_json::from_str(&bench.text(target, struck).1).unwrap();
-        let records: Vec<Raw> = match body.data.get().as_bytes()[0] {
-            b'[' => serde_json::from_str(body.data.get()).unwrap(),
-            _ => serde_json::from_str::<BTreeMap<String, Raw>>(body.data.get()).unwrap().into_values().collect(),
-        };
-        records.iter().map(|record| record.get().to_owned()).collect()
-    };
-    for target in [
-        "/v1/cryptocurrency/listings/latest?limit=300",
-        "/v3/cryptocurrency/listings/latest?limit=300",
-        "/v2/cryptocurrency/quotes/latest?id=1,2,52,74,825,1027",
-    ] {
-        let plain = records(target, None);
-        let mut kinds = BTreeSet::new();
-        for bits in 0..60 {
-            let spoilt = records(target, Some(Struck { kind: FaultKind::Garbage, bits }));
-            assert_eq!(spoilt.len(), plain.len());
-            let changed: Vec<_> = spoilt.iter().zip(&plain).filter(|(a, b)| a != b).collect();
-            assert!(!changed.is_empty() && changed.len() < 3 + plain.len() / 8, "{}", changed.len());
-            kinds.extend(changed.into_iter().map(|(spoilt, _)| spoilt.len() % 97));
-        }
-        assert!(kinds.len() > 10);
-    }
 }
 
 /// Each field with the forms in which it is spelt: integers and floats are not the same.

@@ -41,3 +41,44 @@ impl Market {
         self.churn_clock(slot).is_none() && !self.is_renamed(slot)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coin_appeared_when_its_slot_first_had_it() {
+        let market = Market::new(5, 5_000);
+        let now = EPOCH + 2_500 * DAY;
+        let mut replaced = 0;
+        for slot in 0..5_000 {
+            let coin = market.coin(slot, now);
+            let seen = market.first_seen(&coin);
+            assert!(seen <= now);
+            if seen > EPOCH {
+                assert_eq!(market.coin(slot, seen).generation, coin.generation);
+                assert_ne!(market.coin(slot, seen - 1).generation, coin.generation);
+            }
+            let later = market.coin(slot, now + 30 * DAY);
+            assert!(later.generation != coin.generation || market.first_seen(&later) == seen);
+
+            let Some(gone) = market.gone(slot, now) else {
+                continue;
+            };
+            replaced += 1;
+            assert!(gone.left <= now && !market.is_steady(slot));
+            assert_eq!(market.coin(slot, gone.left).generation, coin.generation);
+            assert_eq!(market.coin(slot, gone.left - 1), gone.coin);
+        }
+        assert!((80..160).contains(&replaced), "{replaced}");
+    }
+
+    #[test]
+    fn steady_slots_never_change() {
+        let market = Market::new(5, 2_000);
+        for slot in (0..2_000).filter(|slot| market.is_steady(*slot)) {
+            let (early, late) = (market.coin(slot, EPOCH + DAY), market.coin(slot, EPOCH + 3_000 * DAY));
+            assert_eq!(early, late);
+        }
+    }
+}
