@@ -28,6 +28,9 @@ pub struct Args {
     /// Answer 429 above so many calls a minute; 0 = never
     #[arg(long, default_value_t = 0)]
     calls_per_minute: u32,
+    /// Credits that each CoinMarketCap key has for a month of the market's time; 0 = no limit
+    #[arg(long, default_value_t = Options::default().credits_per_month)]
+    credits_per_month: u32,
     /// Let the market's clock start at this moment instead of now
     #[arg(long, value_name = "RFC3339")]
     at: Option<DateTime<Utc>>,
@@ -43,6 +46,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         seed: args.seed,
         faults: args.faults.clone(),
         calls_per_minute: args.calls_per_minute,
+        credits_per_month: args.credits_per_month,
         at: args.at,
         speed: args.speed,
     };
@@ -52,7 +56,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         let addr = sandbox.addr();
         // Before the line below: whoever reads it may ask us to stop at once.
         let asked = stop::asked();
-        let line = format!("coinetl sandbox: http://{addr} (COINGECKO_API_URL=http://{addr}/api/v3)");
+        let line = format!(
+            "coinetl sandbox: http://{addr} (COINGECKO_API_URL=http://{addr}/api/v3 \
+             COINMARKETCAP_API_URL=http://{addr} COINBASE_API_URL=http://{addr})"
+        );
         // Whoever started us may not read it. For programs stdout carries the result alone.
         let _ = match context.output {
             Output::Text => writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush()),

@@ -34,4 +34,12 @@ impl Answer {
     pub fn text(status: u16, content_type: &'static str, body: &str) -> Answer {
         Answer { content_type, ..Answer::error(status, body) }
     }
+
+    /// The body, made at once also where it would come in pieces.
+    pub fn whole(self) -> Vec<u8> {
+        match self.content {
+            Content::Whole(body) => body,
+            Content::Pieces(pieces) => pieces.flatten().collect(),
+        }
+    }
 }

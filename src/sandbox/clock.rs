@@ -58,6 +58,28 @@ pub fn write_time(out: &mut Vec<u8>, at: i64) {
     out.push(b'Z');
 }
 
+/// `Tue, 19 May 2026 08:47:57 GMT`.
+pub fn http_date(at: i64) -> String {
+    let time = DateTime::from_timestamp_millis(at).unwrap_or_default();
+    time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// Counts the UTC months, so that two moments of one month get one number.
+pub fn month(at: i64) -> i64 {
+    let (year, month, _) = civil(at.div_euclid(86_400_000));
+    year * 12 + month - 1
+}
+
+/// The first moment of the month after.
+pub fn next_month(at: i64) -> i64 {
+    let wanted = month(at) + 1;
+    let mut day = at.div_euclid(86_400_000);
+    while month(day * 86_400_000) < wanted {
+        day += 1;
+    }
+    day * 86_400_000
+}
+
 /// Year, month and day of a number of days since 1970, by counting 400-year cycles from a March.
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
@@ -90,6 +112,21 @@ mod tests {
             let expected = DateTime::from_timestamp_millis(at).unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ");
             assert_eq!(String::from_utf8(out).unwrap(), expected.to_string());
         }
+    }
+
+    #[test]
+    fn months_begin_at_midnight_of_the_first() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap().timestamp_millis();
+        for (now, next) in [
+            ("2026-11-25T15:09:00Z", "2026-12-01T00:00:00Z"),
+            ("2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00Z"),
+            ("2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(next_month(at(now)), at(next));
+            assert_eq!(month(at(now)) + 1, month(at(next)));
+            assert_eq!(month(at(next) - 1), month(at(now)));
+        }
+        assert_eq!(http_date(at("2026-05-19T08:47:57.580Z")), "Tue, 19 May 2026 08:47:57 GMT");
     }
 
     #[test]

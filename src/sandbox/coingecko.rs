@@ -6,16 +6,19 @@
 use std::sync::Arc;
 
 use super::answer::{Answer, Content};
-use super::faults::{FaultKind, Struck};
+use super::faults::{FaultKind, Spoiler, Struck, shifted};
 use super::json;
+use super::limits::Minutes;
 use super::market::currency;
-use super::market::hash::mix;
 use super::market::{Coin, Currency, Market, Order};
-use super::rules::coded;
+use super::vendor::{Call, Endless, Vendor};
 
+mod errors;
 mod record;
+mod rules;
 
-use record::{Precision, Recorder, Spoiler};
+use errors::coded;
+use record::{Precision, Recorder};
 
 /// What every path of this API begins with.
 pub const ROOT: &str = "/api/v3";
@@ -24,6 +27,46 @@ pub const ROOT: &str = "/api/v3";
 const WHOLE_LIST: u32 = 100_000;
 const MARKETS_CACHE: &str = "public, max-age=60";
 const LIST_CACHE: &str = "public, max-age=1800";
+
+/// CoinGecko, with the calls of its callers.
+#[derive(Debug)]
+pub struct CoinGecko {
+    minutes: Minutes,
+}
+
+impl CoinGecko {
+    /// `calls_per_minute` 0 is no limit.
+    pub fn new(calls_per_minute: u32) -> CoinGecko {
+        CoinGecko { minutes: Minutes::new(calls_per_minute) }
+    }
+}
+
+impl Vendor for CoinGecko {
+    fn admit(&self, call: &Call) -> Result<(), Answer> {
+        rules::admit(&self.minutes, call)
+    }
+
+    fn meets(&self, kind: FaultKind, _call: &Call) -> bool {
+        kind != FaultKind::Gone
+    }
+
+    fn canned(&self, struck: Struck, _call: &Call) -> Option<Answer> {
+        errors::canned(struck.kind)
+    }
+
+    fn answer(&self, call: &Call, struck: Option<Struck>) -> Answer {
+        match call.path.strip_prefix(ROOT).filter(|_| call.reads()) {
+            Some(path) => answer(&Request { market: &call.market, at: call.at, path, query: &call.query, struck }),
+            None => Answer::error(404, r#"{"error":"not found"}"#),
+        }
+    }
+
+    fn endless(&self, call: &Call) -> Endless {
+        let query = [("vs_currency".to_owned(), "usd".to_owned())];
+        let page = Request { market: &call.market, at: call.at, path: "/coins/markets", query: &query, struck: None };
+        Endless::of(answer(&page).whole(), 1, 1)
+    }
+}
 
 /// One request for a path below the root.
 pub struct Request<'a> {
@@ -73,7 +116,7 @@ impl Request<'_> {
             Some(_) => return Err(invalid("status")),
         }
         let (market, at) = (Arc::clone(self.market), self.at);
-        let spoiler = self.spoiler(market.assets() as usize);
+        let spoiler = Spoiler::new(self.struck, market.assets() as usize);
         // Small enough to be sent as one frame, large enough to be compressed well.
         const PER_PIECE: u32 = 1_000;
         let pieces = (0..market.assets().div_ceil(PER_PIECE)).map(move |piece| {
@@ -83,7 +126,7 @@ impl Request<'_> {
             for n in first..end {
                 out.push(if n == 0 { b'[' } else { b',' });
                 let coin = market.listed(n, at);
-                let spoilt = spoiler.and_then(|spoiler| spoiler.of(n as usize));
+                let spoilt = spoiler.and_then(|spoiler| spoiler.of(n as usize, &record::SPOILT));
                 record::listed(&mut out, &market, &coin, with_platforms, spoilt);
             }
             if end == assets {
@@ -124,12 +167,12 @@ impl Request<'_> {
             windows: &self.windows()?,
             sparkline: self.flag("sparkline")?,
         };
-        let spoiler = self.spoiler(coins.len());
+        let spoiler = Spoiler::new(self.struck, coins.len());
         let mut out = Vec::with_capacity(1_100 * coins.len() + 2);
         out.push(b'[');
         for (n, coin) in coins.iter().enumerate() {
             separate(&mut out);
-            recorder.market(&mut out, coin, spoiler.and_then(|spoiler| spoiler.of(n)));
+            recorder.market(&mut out, coin, spoiler.and_then(|spoiler| spoiler.of(n, &record::SPOILT)));
         }
         out.push(b']');
         Ok(Answer::json(out, MARKETS_CACHE))
@@ -139,14 +182,7 @@ impl Request<'_> {
     fn page(&self, order: Order, backwards: bool, page: u32, per_page: u32) -> Vec<Coin> {
         let sorted = self.market.sorted(order, self.at);
         let count = sorted.slots.len();
-        let mut first = (page as usize - 1).saturating_mul(per_page as usize);
-        if let Some(struck) = self.struck
-            && struck.kind == FaultKind::Shift
-        {
-            // As if up to thirty coins had overtaken, or been overtaken, since the last page.
-            let by = 1 + (struck.bits >> 1) as usize % 30;
-            first = if struck.bits & 1 == 0 { first.saturating_add(by) } else { first.saturating_sub(by) };
-        }
+        let first = shifted(self.struck, (page as usize - 1).saturating_mul(per_page as usize));
         let first = first.min(count);
         let end = first.saturating_add(per_page as usize).min(count);
         let slot_at = |place: usize| sorted.slots[if backwards { count - 1 - place } else { place }];
@@ -252,15 +288,6 @@ impl Request<'_> {
         windows.sort_unstable_by_key(|window| window.name);
         windows.dedup_by_key(|window| window.name);
         Ok(windows)
-    }
-
-    fn spoiler(&self, records: usize) -> Option<Spoiler> {
-        match self.struck {
-            Some(struck) if struck.kind == FaultKind::Garbage => {
-                Some(Spoiler { bits: struck.bits, always: mix(struck.bits, 1, 0) as usize % records.max(1) })
-            }
-            _ => None,
-        }
     }
 }
 

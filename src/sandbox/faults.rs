@@ -33,7 +33,7 @@ pub enum FaultKind {
     Slow,
     /// The connection closes in the middle of the body.
     Drop,
-    /// 200 with `[]`.
+    /// 200 with no records.
     Empty,
     /// A body of JSON records that never ends.
     Endless,
@@ -41,10 +41,16 @@ pub enum FaultKind {
     Shift,
     /// Some records of the page are unusable.
     Garbage,
+    /// 200 with the vendor's error in the body.
+    ErrorIn200,
+    /// The month's credits are spent; a plain 429 where there are no credits.
+    Spent,
+    /// The endpoint that serves everything at once is no longer there; older ways are.
+    Gone,
 }
 
 impl FaultKind {
-    const NAMES: [(FaultKind, &str); 11] = [
+    const NAMES: [(FaultKind, &str); 14] = [
         (FaultKind::TooMany, "429"),
         (FaultKind::TooManyBare, "429-bare"),
         (FaultKind::Internal, "500"),
@@ -56,6 +62,9 @@ impl FaultKind {
         (FaultKind::Endless, "endless"),
         (FaultKind::Shift, "shift"),
         (FaultKind::Garbage, "garbage"),
+        (FaultKind::ErrorIn200, "200-error"),
+        (FaultKind::Spent, "spent"),
+        (FaultKind::Gone, "gone"),
     ];
 }
 
@@ -126,29 +135,55 @@ impl Dice {
         Dice { faults, seed, requests: AtomicU64::new(0) }
     }
 
-    /// Rolls for one request; of several faults the first that hits strikes.
-    pub fn roll(&self) -> Option<Struck> {
+    /// Rolls for one request; of several faults the first that hits strikes. A fault that the
+    /// request cannot meet leaves the dice of the others as they are.
+    pub fn roll(&self, meets: impl Fn(FaultKind) -> bool) -> Option<Struck> {
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
-        (0u64..).zip(&self.faults).find_map(|(n, fault)| {
+        (0u64..).zip(&self.faults).filter(|(_, fault)| meets(fault.kind)).find_map(|(n, fault)| {
             let bits = mix(self.seed, request, n);
             (unit(bits) < fault.rate).then(|| Struck { kind: fault.kind, bits: mix(bits, 1, 0) })
         })
     }
 }
 
-/// The answers of faults that need nothing of the real answer.
-pub fn canned(kind: FaultKind) -> Option<Answer> {
-    const LIMIT: &str = r#"{"status":{"error_code":429,"error_message":"You've exceeded the Rate Limit. Please visit https://www.coingecko.com/en/api/pricing to subscribe to our API plans for higher rate limits."}}"#;
+/// Makes some records of a page unusable, each in its own way.
+#[derive(Debug, Clone, Copy)]
+pub struct Spoiler {
+    bits: u64,
+    /// A record that is spoilt in any case, so that the fault never strikes without effect.
+    always: usize,
+}
+
+impl Spoiler {
+    /// For a page of so many records, if garbage has struck.
+    pub fn new(struck: Option<Struck>, records: usize) -> Option<Spoiler> {
+        let struck = struck.filter(|struck| struck.kind == FaultKind::Garbage)?;
+        Some(Spoiler { bits: struck.bits, always: mix(struck.bits, 1, 0) as usize % records.max(1) })
+    }
+
+    /// What is wrong with the n-th record, out of all that could be.
+    pub fn of<T: Copy>(&self, n: usize, kinds: &[T]) -> Option<T> {
+        let bits = mix(self.bits, 2, n as u64);
+        (n == self.always || bits.is_multiple_of(25)).then(|| kinds[(bits >> 32) as usize % kinds.len()])
+    }
+}
+
+/// Where a page begins, given where it should: as if up to thirty coins had overtaken, or been
+/// overtaken, since the last page.
+pub fn shifted(struck: Option<Struck>, first: usize) -> usize {
+    match struck.filter(|struck| struck.kind == FaultKind::Shift) {
+        None => first,
+        Some(struck) => {
+            let by = 1 + (struck.bits >> 1) as usize % 30;
+            if struck.bits & 1 == 0 { first.saturating_add(by) } else { first.saturating_sub(by) }
+        }
+    }
+}
+
+/// A page that no API sends, but something in front of it.
+pub fn html() -> Answer {
     const HTML: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><title>Just a moment...</title></head>\n<body><h1>Checking your browser</h1><p>Ray ID: 0000000000000000</p></body>\n</html>\n";
-    let answer = match kind {
-        FaultKind::TooMany => Answer { retry_after: Some(1), ..Answer::error(429, LIMIT) },
-        FaultKind::TooManyBare => Answer::error(429, LIMIT),
-        FaultKind::Internal => Answer::error(500, r#"{"status":500,"error":"Internal Server Error"}"#),
-        FaultKind::Html => Answer::text(200, "text/html; charset=UTF-8", HTML),
-        FaultKind::Empty => Answer::json(b"[]".to_vec(), "public, max-age=30"),
-        _ => return None,
-    };
-    Some(answer)
+    Answer::text(200, "text/html; charset=UTF-8", HTML)
 }
 
 #[cfg(test)]
@@ -180,7 +215,7 @@ mod tests {
         let rolls = || {
             let faults = vec!["500=0.2".parse().unwrap(), "drop=0.5".parse().unwrap()];
             let dice = Dice::new(faults, 9);
-            (0..10_000).map(|_| dice.roll()).collect::<Vec<_>>()
+            (0..10_000).map(|_| dice.roll(|_| true)).collect::<Vec<_>>()
         };
         let first = rolls();
         assert_eq!(first, rolls());
@@ -190,5 +225,21 @@ mod tests {
         };
         assert!((1_850..2_150).contains(&count(FaultKind::Internal)));
         assert!((3_800..4_200).contains(&count(FaultKind::Drop)));
+    }
+
+    #[test]
+    fn a_fault_that_cannot_be_met_changes_nothing_for_the_others() {
+        let rolls = |meets: fn(FaultKind) -> bool| {
+            let faults = vec!["gone=0.5".parse().unwrap(), "500=0.2".parse().unwrap()];
+            let dice = Dice::new(faults, 9);
+            (0..2_000).map(|_| dice.roll(meets)).collect::<Vec<_>>()
+        };
+        let (both, one) = (rolls(|_| true), rolls(|kind| kind != FaultKind::Gone));
+        let internal = |roll: &Option<Struck>| roll.is_some_and(|struck| struck.kind == FaultKind::Internal);
+        assert!(one.iter().all(|roll| roll.is_none() || internal(roll)));
+        for (both, one) in both.iter().zip(&one) {
+            assert!(!internal(both) || both == one);
+        }
+        assert!(one.iter().filter(|roll| internal(roll)).count() > both.iter().filter(|roll| internal(roll)).count());
     }
 }

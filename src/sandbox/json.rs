@@ -1,16 +1,27 @@
 //! JSON written straight into a buffer, in the vendor's spelling.
 //!
 //! CoinGecko's answers come out of Ruby: floats keep a decimal point (`20031378.0`), go over to
-//! `6.0e-06` below 0.0001 and to `1.0e+16` from there on, and `&`, `<`, `>` are escaped. A client
-//! that was only ever tried on another spelling of numbers has not been tried.
+//! `6.0e-06` below 0.0001 and to `1.0e+16` from there on, and `&`, `<`, `>` are escaped.
+//! CoinMarketCap's recorded ones are plain: whole numbers are integers however large, small ones
+//! are `8.622024843438671e-07` or `1e-05`, and nothing is escaped that need not be. A client that
+//! was only ever tried on another spelling of numbers has not been tried.
 
 /// Appends a string literal.
 pub fn string(out: &mut Vec<u8>, text: &str) {
+    escaped(out, text, b"&<>");
+}
+
+/// Appends a string literal in the plain spelling.
+pub fn plain_string(out: &mut Vec<u8>, text: &str) {
+    escaped(out, text, b"");
+}
+
+fn escaped(out: &mut Vec<u8>, text: &str, also: &[u8]) {
     out.push(b'"');
     let mut plain = 0;
     let bytes = text.as_bytes();
     for (at, &byte) in bytes.iter().enumerate() {
-        let special = byte < 0x20 || matches!(byte, b'"' | b'\\' | b'&' | b'<' | b'>');
+        let special = byte < 0x20 || matches!(byte, b'"' | b'\\') || also.contains(&byte);
         if !special {
             continue;
         }
@@ -59,7 +70,7 @@ pub fn float(out: &mut Vec<u8>, value: f64) {
     if size == 0.0 || (1e-4..1e16).contains(&size) {
         out.extend_from_slice(text);
     } else {
-        scientific(out, text);
+        scientific(out, text, b".0");
     }
 }
 
@@ -73,8 +84,41 @@ pub fn number(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// Respells ryu's shortest digits (`0.00001234`, `1e-7`, `1.5e16`) as `1.234e-05`.
-fn scientific(out: &mut Vec<u8>, text: &[u8]) {
+/// Appends a number in the plain spelling; not finite: `null`.
+pub fn plain_number(out: &mut Vec<u8>, value: f64) {
+    let size = value.abs();
+    if value.fract() == 0.0 && size < 9e15 {
+        integer(out, value as i64);
+    } else if value.fract() == 0.0 && size < 1e21 {
+        // Shortest digits, filled up with zeros.
+        out.extend_from_slice(value.to_string().as_bytes());
+    } else if (1e-4..1e21).contains(&size) {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else if value.is_finite() {
+        scientific(out, ryu::Buffer::new().format_finite(value).as_bytes(), b"");
+    } else {
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// Rounds to decimals such that the shortest digits of the result have no more of them.
+pub fn rounded(value: f64, places: i32) -> f64 {
+    let size = value.abs();
+    if places > 22 {
+        // 10^23 is no double any more. Slow, and rare: prices below 1e-17.
+        return format!("{value:.*}", places as usize).parse().unwrap_or(value);
+    }
+    let factor = 10f64.powi(places);
+    // Beyond 2^53 there is nothing behind the point left to round.
+    if size * factor >= 9e15 {
+        return value;
+    }
+    (value * factor).round() / factor
+}
+
+/// Respells ryu's shortest digits (`0.00001234`, `1e-7`, `1.5e16`) as `1.234e-05`; `whole` follows
+/// a lone digit.
+fn scientific(out: &mut Vec<u8>, text: &[u8], whole: &[u8]) {
     let (mantissa, mut exponent) = match text.iter().position(|&byte| byte == b'e') {
         Some(at) => (&text[..at], decimal(&text[at + 1..])),
         None => (text, 0),
@@ -103,8 +147,12 @@ fn scientific(out: &mut Vec<u8>, text: &[u8]) {
         count -= 1;
     }
     out.push(digits[0]);
-    out.push(b'.');
-    out.extend_from_slice(if count > 1 { &digits[1..count] } else { b"0" });
+    if count > 1 {
+        out.push(b'.');
+        out.extend_from_slice(&digits[1..count]);
+    } else {
+        out.extend_from_slice(whole);
+    }
     out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
     if exponent.abs() < 10 {
         out.push(b'0');
@@ -178,10 +226,40 @@ mod tests {
     }
 
     #[test]
+    fn plain_numbers_are_spelt_as_recorded() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (21e6, "21000000"),
+            (98_633.761_146_804_39, "98633.76114680439"),
+            (8.622_024_843_438_671e-7, "8.622024843438671e-07"),
+            (0.00001, "1e-05"),
+            (0.0001, "0.0001"),
+            (-0.110_541_91, "-0.11054191"),
+            (1.23e20, "123000000000000000000"),
+            (1.157_891_040_162_307_3e59, "1.1578910401623073e+59"),
+            (2.846_168_2e-17, "2.8461682e-17"),
+            (f64::INFINITY, "null"),
+        ] {
+            assert_eq!(written(|out| plain_number(out, value)), expected);
+        }
+        for n in 0..100_000u64 {
+            let value = f64::from_bits(super::super::market::hash::mix(8, n, 0));
+            if value.is_finite() {
+                let text = written(|out| plain_number(out, value));
+                assert_eq!(serde_json::from_str::<f64>(&text).unwrap(), value, "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn strings_are_escaped() {
         let text = "a\"b\\c&<>\u{1}\n🟥\u{200b}";
         let json = written(|out| string(out, text));
         assert!(json.contains("\\u0026\\u003c\\u003e\\u0001\\n🟥"), "{json}");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        let plain = written(|out| plain_string(out, text));
+        assert!(plain.contains("&<>\\u0001\\n🟥"), "{plain}");
+        assert_eq!(serde_json::from_str::<String>(&plain).unwrap(), text);
     }
 }

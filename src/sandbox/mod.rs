@@ -6,8 +6,11 @@
 //! carries [`HEADER`], by which nobody can take the data for real.
 //!
 //! ```text
-//! request → rules → faults → coingecko (shape) → market (figures) → wire → response
+//! request → vendor (rules) → faults → vendor (shape) → market (figures) → wire → response
 //! ```
+//!
+//! CoinGecko is served below `/api/v3`; CoinMarketCap's paths begin with their own versions and
+//! Coinbase's with `/products`, so that the three share one address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Query, Request, State};
-use axum::http::{HeaderValue, Method, Response, header};
+use axum::http::{HeaderValue, Response, header};
 use axum::serve::ListenerExt;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
@@ -24,22 +27,31 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+mod vendor;
+
+mod coinbase;
+mod coingecko;
+mod coinmarketcap;
+
+mod market;
+
 mod answer;
 mod clock;
-mod coingecko;
 mod faults;
 mod json;
-mod market;
-mod rules;
+mod limits;
 mod wire;
 
 pub use faults::{Fault, FaultError, FaultKind};
 
 use answer::Answer;
 use clock::Clock;
-use faults::{Dice, Struck};
+use coinbase::Coinbase;
+use coingecko::CoinGecko;
+use coinmarketcap::CoinMarketCap;
+use faults::Dice;
 use market::Market;
-use rules::Rules;
+use vendor::{Call, Endless, Vendor};
 use wire::Damage;
 
 /// Marks every response; its value is `1`.
@@ -63,6 +75,8 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// Calls a minute for each key, or address without a key; 0 is no limit.
     pub calls_per_minute: u32,
+    /// Credits a month of the market's time for each CoinMarketCap key; 0 is no limit.
+    pub credits_per_month: u32,
     /// Where the clock begins; by default now.
     pub at: Option<DateTime<Utc>>,
     /// 1 is real time, 0 stands still.
@@ -77,6 +91,7 @@ impl Default for Options {
             seed: 1,
             faults: Vec::new(),
             calls_per_minute: 0,
+            credits_per_month: 15_000,
             at: None,
             speed: 1.0,
         }
@@ -118,7 +133,9 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
     let service = Service {
         market: Arc::new(Market::new(options.seed, options.assets)),
         clock: Clock::new(options.at, options.speed),
-        rules: Rules::new(options.calls_per_minute),
+        coingecko: CoinGecko::new(options.calls_per_minute),
+        coinmarketcap: CoinMarketCap::new(options.calls_per_minute, options.credits_per_month),
+        coinbase: Coinbase::new(options.calls_per_minute),
         dice: Dice::new(options.faults, options.seed),
         stopped: stopped.clone(),
     };
@@ -164,7 +181,9 @@ async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
 struct Service {
     market: Arc<Market>,
     clock: Clock,
-    rules: Rules,
+    coingecko: CoinGecko,
+    coinmarketcap: CoinMarketCap,
+    coinbase: Coinbase,
     dice: Dice,
     stopped: watch::Receiver<bool>,
 }
@@ -175,30 +194,45 @@ async fn serve(
     request: Request,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let mut response = service.respond(peer, request).await;
-    response.headers_mut().insert(HEADER, HeaderValue::from_static("1"));
+    let now = service.clock.now();
+    let mut response = service.respond(peer, request, now).await;
+    let headers = response.headers_mut();
+    headers.insert(HEADER, HeaderValue::from_static("1"));
+    // The market's time and not the world's: what has no time of its own is stamped with this.
+    if let Ok(date) = HeaderValue::from_str(&clock::http_date(now)) {
+        headers.insert(header::DATE, date);
+    }
     // The path alone: a query may carry a key.
     log::debug!("sandbox: {} {path}", response.status());
     response
 }
 
 impl Service {
-    async fn respond(self: Arc<Service>, peer: SocketAddr, request: Request) -> Response<Body> {
+    async fn respond(self: Arc<Service>, peer: SocketAddr, request: Request, now: i64) -> Response<Body> {
         let whole = |answer| wire::response(answer, false, Damage::None);
-        let now = self.clock.now();
         let gzip = wire::accepts_gzip(request.headers());
         let Ok(Query(query)) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()) else {
             return whole(Answer::error(400, r#"{"error":"invalid query"}"#));
         };
-        let ruled = self.rules.coingecko(request.headers(), &query, peer.ip(), now);
-        if let Err(refused) = ruled {
+        let (head, _) = request.into_parts();
+        let call = Arc::new(Call {
+            market: Arc::clone(&self.market),
+            at: now,
+            method: head.method,
+            path: head.uri.path().to_owned(),
+            query,
+            headers: head.headers,
+            peer: peer.ip(),
+        });
+        let vendor = self.vendor(&call.path);
+        if let Err(refused) = vendor.admit(&call) {
             return whole(refused);
         }
 
-        let struck = self.dice.roll();
+        let struck = self.dice.roll(|kind| vendor.meets(kind, &call));
         let kind = struck.map(|struck| struck.kind);
         if let Some(kind) = kind {
-            log::info!("sandbox: fault {kind} on {}", request.uri().path());
+            log::info!("sandbox: fault {kind} on {}", call.path);
         }
         match kind {
             Some(FaultKind::Slow) => {
@@ -209,16 +243,15 @@ impl Service {
                 }
             }
             Some(FaultKind::Endless) => {
-                let service = Arc::clone(&self);
-                let records = blocking(move || service.endless_records(now)).await;
+                let (service, asked) = (Arc::clone(&self), Arc::clone(&call));
+                let records = blocking(move || service.vendor(&asked.path).endless(&asked)).await;
                 return wire::endless(records, self.stopped.clone());
             }
-            Some(kind) => {
-                if let Some(answer) = faults::canned(kind) {
+            _ => {
+                if let Some(answer) = struck.and_then(|struck| vendor.canned(struck, &call)) {
                     return whole(answer);
                 }
             }
-            None => {}
         }
 
         let damage = match kind {
@@ -226,38 +259,24 @@ impl Service {
             Some(FaultKind::Drop) => Damage::Dropped,
             _ => Damage::None,
         };
-        let method = request.method().clone();
-        let path = request.uri().path().to_owned();
         // Building and compressing a page takes a millisecond or more; sorting a million coins
         // takes a second.
+        let service = Arc::clone(&self);
         blocking(move || {
-            let answer = self.answer(&method, &path, &query, now, struck);
+            let answer = service.vendor(&call.path).answer(&call, struck);
             wire::response(answer, gzip, damage)
         })
         .await
     }
 
-    fn answer(
-        &self,
-        method: &Method,
-        path: &str,
-        query: &[(String, String)],
-        at: i64,
-        struck: Option<Struck>,
-    ) -> Answer {
-        let readable = matches!(*method, Method::GET | Method::HEAD);
-        match path.strip_prefix(coingecko::ROOT).filter(|_| readable) {
-            Some(path) => coingecko::answer(&coingecko::Request { market: &self.market, at, path, query, struck }),
-            None => Answer::error(404, r#"{"error":"not found"}"#),
-        }
-    }
-
-    fn endless_records(&self, at: i64) -> Vec<u8> {
-        let query = [("vs_currency".to_owned(), "usd".to_owned())];
-        let path = format!("{}/coins/markets", coingecko::ROOT);
-        match self.answer(&Method::GET, &path, &query, at, None).content {
-            answer::Content::Whole(body) => body,
-            answer::Content::Pieces(pieces) => pieces.flatten().collect(),
+    /// Whose path it is. CoinGecko's stand-in also turns away what is nobody's.
+    fn vendor(&self, path: &str) -> &dyn Vendor {
+        if coinmarketcap::serves(path) {
+            &self.coinmarketcap
+        } else if coinbase::serves(path) {
+            &self.coinbase
+        } else {
+            &self.coingecko
         }
     }
 }
@@ -278,9 +297,9 @@ trait Reply: Send + 'static {
     fn failed() -> Self;
 }
 
-impl Reply for Vec<u8> {
-    fn failed() -> Vec<u8> {
-        b"[]".to_vec()
+impl Reply for Endless {
+    fn failed() -> Endless {
+        Endless { first: b"[null".to_vec(), again: b",null".to_vec() }
     }
 }
 

@@ -128,6 +128,9 @@ async fn faults_are_what_they_are_called() {
         ("500=1", 500, None, "{\"status\":500"),
         ("html=1", 200, None, "<!DOCTYPE html>"),
         ("empty=1", 200, None, "[]"),
+        ("200-error=1", 200, None, "{\"status\":{\"error_code\":429"),
+        ("spent=1", 429, None, "{\"status\":{\"error_code\":429"),
+        ("gone=1", 200, None, "[{\"id\":\"bitcoin\""),
     ] {
         let sandbox = sandbox(with_fault(fault)).await;
         let got = get(&sandbox, PAGE).await;
@@ -136,6 +139,28 @@ async fn faults_are_what_they_are_called() {
         assert_eq!(got.length(), got.body.len());
         sandbox.stop().await;
     }
+}
+
+#[tokio::test]
+async fn every_vendor_answers_at_one_address_with_the_markets_time() {
+    let sandbox = sandbox(with_fault("gone=1")).await;
+    let key = "User-Agent: test/1\r\nX-CMC_PRO_API_KEY: cmc-test-key\r\n";
+    for (target, headers, status) in [
+        (PAGE, "User-Agent: test/1\r\n", 200),
+        ("/v1/cryptocurrency/listings/latest", key, 200),
+        ("/v3/cryptocurrency/listings/latest", key, 404),
+        ("/v1/cryptocurrency/map", "", 401),
+        ("/public-api/v1/cryptocurrency/map", "", 200),
+        ("/products", "User-Agent: test/1\r\n", 200),
+        ("/products/BTC-USD/stats", "User-Agent: test/1\r\n", 200),
+        ("/products/stats", "User-Agent: test/1\r\n", 404),
+        ("/time", "", 400),
+    ] {
+        let got = request(&sandbox, target, headers).await;
+        assert_eq!((got.status(), got.header(HEADER)), (status, Some("1")), "{target}");
+        assert_eq!(got.header("date"), Some("Sun, 22 Nov 2026 12:00:37 GMT"), "{target}");
+    }
+    sandbox.stop().await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use futures::stream::{self, Stream};
 use tokio::sync::{mpsc, watch};
 
 use super::answer::{Answer, Content};
+use super::vendor::Endless;
 
 /// Bodies below this size are not worth compressing.
 const COMPRESSED_FROM: usize = 1_024;
@@ -64,12 +65,9 @@ pub fn response(answer: Answer, gzip: bool, damage: Damage) -> Response<Body> {
     response
 }
 
-/// An array of the same records again and again, until the client or the server gives up.
-pub fn endless(records: Vec<u8>, stop: watch::Receiver<bool>) -> Response<Body> {
-    let inner = records.strip_suffix(b"]").unwrap_or(&records);
-    let first = Bytes::copy_from_slice(inner);
-    let again = [b",", inner.strip_prefix(b"[").unwrap_or(inner)].concat();
-    let again = Bytes::from(again);
+/// The same records again and again, until the client or the server gives up.
+pub fn endless(records: Endless, stop: watch::Receiver<bool>) -> Response<Body> {
+    let (first, again) = (Bytes::from(records.first), Bytes::from(records.again));
     let chunks = stream::unfold(Some(first), move |next| {
         let (again, stopped) = (again.clone(), *stop.borrow());
         async move {

@@ -1,8 +1,7 @@
 //! One coin in CoinGecko's shapes: fields, their order, and how the vendor rounds.
 
 use super::super::clock::write_time;
-use super::super::json::{float, integer, key, number, string};
-use super::super::market::hash::mix;
+use super::super::json::{float, integer, key, number, rounded, string};
 use super::super::market::{Coin, Currency, DAY, Market, Quote, Sorted, Ticker};
 use super::separate;
 
@@ -41,37 +40,7 @@ pub const WINDOWS: [Window; 7] = [
     window!("1y", 365 * DAY),
 ];
 
-/// Makes some records of a page unusable, each in its own way.
-#[derive(Debug, Clone, Copy)]
-pub struct Spoiler {
-    pub bits: u64,
-    /// A record that is spoilt in any case, so that the fault never strikes without effect.
-    pub always: usize,
-}
-
-impl Spoiler {
-    /// What is wrong with the n-th record.
-    pub fn of(&self, n: usize) -> Option<Spoilt> {
-        use Spoilt::*;
-        let bits = mix(self.bits, 2, n as u64);
-        let kinds = [
-            PriceText,
-            IdNull,
-            IdNumber,
-            NotARecord,
-            IdAbsent,
-            PriceInfinite,
-            PriceObject,
-            TimeText,
-            IdNul,
-            IdLong,
-            SymbolNull,
-            CapTrue,
-        ];
-        (n == self.always || bits.is_multiple_of(25)).then(|| kinds[(bits >> 32) as usize % kinds.len()])
-    }
-}
-
+/// What can be wrong with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spoilt {
     PriceText,
@@ -87,6 +56,21 @@ pub enum Spoilt {
     TimeText,
     NotARecord,
 }
+
+pub const SPOILT: [Spoilt; 12] = [
+    Spoilt::PriceText,
+    Spoilt::IdNull,
+    Spoilt::IdNumber,
+    Spoilt::NotARecord,
+    Spoilt::IdAbsent,
+    Spoilt::PriceInfinite,
+    Spoilt::PriceObject,
+    Spoilt::TimeText,
+    Spoilt::IdNul,
+    Spoilt::IdLong,
+    Spoilt::SymbolNull,
+    Spoilt::CapTrue,
+];
 
 /// Appends a record of `/coins/list`.
 pub fn listed(out: &mut Vec<u8>, market: &Market, coin: &Coin, with_platforms: bool, spoilt: Option<Spoilt>) {
@@ -418,21 +402,6 @@ fn usual_price(price: f64) -> f64 {
         // Six digits, however far behind the point they begin.
         small => rounded(price, 5 - small.log10().floor() as i32),
     }
-}
-
-/// Rounds to decimals such that the shortest digits of the result have no more of them.
-fn rounded(value: f64, places: i32) -> f64 {
-    let size = value.abs();
-    if places > 22 {
-        // 10^23 is no double any more. Slow, and rare: prices below 1e-17.
-        return format!("{value:.*}", places as usize).parse().unwrap_or(value);
-    }
-    let factor = 10f64.powi(places);
-    // Beyond 2^53 there is nothing behind the point left to round.
-    if size * factor >= 9e15 {
-        return value;
-    }
-    (value * factor).round() / factor
 }
 
 #[cfg(test)]

@@ -326,7 +326,7 @@ fn errors_are_the_recorded_ones_byte_for_byte() {
         return;
     };
     let market = market(10);
-    let canned = |kind| match super::super::faults::canned(kind).unwrap().content {
+    let canned = |kind| match errors::canned(kind).unwrap().content {
         Content::Whole(body) => String::from_utf8(body).unwrap(),
         Content::Pieces(_) => String::new(),
     };

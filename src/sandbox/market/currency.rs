@@ -17,6 +17,11 @@ impl Currency {
         ALL.iter().find(|currency| currency.code == code)
     }
 
+    /// The US dollar, in which the market reckons.
+    pub fn dollar() -> &'static Currency {
+        &ALL[12]
+    }
+
     /// How many of it one US dollar buys at `at` (milliseconds since 1970).
     pub fn rate(&self, at: i64) -> f64 {
         if self.sway == 0.0 {
@@ -104,3 +109,13 @@ pub const ALL: [Currency; 63] = [
     currency("bits", 12.962_4, 0.04),
     currency("sats", 1_296.24, 0.04),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dollar_is_one() {
+        assert_eq!((Currency::dollar().code, Currency::dollar().rate(0)), ("usd", 1.0));
+    }
+}

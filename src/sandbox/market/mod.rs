@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 pub mod currency;
 pub mod hash;
+mod history;
 mod known;
 mod orders;
 mod quotes;
@@ -58,6 +59,8 @@ enum Ask {
     Nulls,
     Platforms,
     Image,
+    FirstSeen,
+    Labels,
 }
 
 /// A market; cheap to make, holding nothing but the cached orders of its coins.
@@ -116,9 +119,19 @@ impl Market {
         self.coin(slot as u32, at)
     }
 
+    /// Whether a slot holds one of the coins that every market begins with.
+    pub fn is_known(&self, slot: u32) -> bool {
+        (slot as usize) < KNOWN.len()
+    }
+
+    /// Bits for whatever else a vendor tells of a coin, which no figure depends on.
+    pub fn labels(&self, coin: &Coin) -> u64 {
+        self.ask(Ask::Labels, coin.slot, coin.generation)
+    }
+
     /// Whether markets are known for a coin. The rest is listed and has no figures anywhere.
     pub fn has_market(&self, slot: u32) -> bool {
-        slot < KNOWN.len() as u32 || !self.ask(Ask::WithoutMarket, slot, 0).is_multiple_of(1_000)
+        self.is_known(slot) || !self.ask(Ask::WithoutMarket, slot, 0).is_multiple_of(1_000)
     }
 
     /// The coin with an id, if it exists at that moment. Ids are exact: `Bitcoin` is no coin.
@@ -252,18 +265,21 @@ impl Market {
 
     /// One slot in 44 gets another coin every 150 to 250 hours: two swaps an hour at 17,600.
     fn churn_clock(&self, slot: u32) -> Option<Turns> {
-        let churns = slot >= KNOWN.len() as u32 && self.ask(Ask::Churn, slot, 0).is_multiple_of(44);
+        let churns = !self.is_known(slot) && self.ask(Ask::Churn, slot, 0).is_multiple_of(44);
         churns.then(|| self.turns(slot, Ask::ChurnPeriod, Ask::ChurnPhase))
     }
 
     /// One slot in 88 gives its coin another name as often: one rename an hour at 17,600.
     fn rename_clock(&self, slot: u32, at: i64) -> u32 {
-        let renames = slot >= KNOWN.len() as u32 && self.ask(Ask::Rename, slot, 0).is_multiple_of(88);
-        if !renames {
+        if !self.is_renamed(slot) {
             return 0;
         }
         let clock = self.turns(slot, Ask::RenamePeriod, Ask::RenamePhase);
         clock.read(at).0
+    }
+
+    fn is_renamed(&self, slot: u32) -> bool {
+        !self.is_known(slot) && self.ask(Ask::Rename, slot, 0).is_multiple_of(88)
     }
 
     fn turns(&self, slot: u32, period: Ask, phase: Ask) -> Turns {

@@ -296,9 +296,19 @@ impl Ticker {
         }
     }
 
+    /// The change of the volume over a window in percent.
+    pub fn volume_change(&self, window: i64) -> Option<f64> {
+        let (now, then) = (self.volume_in_dollars()?, self.volume_at(self.valued - window)?);
+        Some(if then == 0.0 { 0.0 } else { (now / then - 1.0) * 100.0 })
+    }
+
     fn volume_in_dollars(&self) -> Option<f64> {
+        self.volume_at(self.valued)
+    }
+
+    fn volume_at(&self, at: i64) -> Option<f64> {
         let bits = self.traits[0];
-        let t = (self.valued - EPOCH) as f64 / SECOND as f64;
+        let t = (at - EPOCH) as f64 / SECOND as f64;
         let busy = (0.4 * wave(t, 83_000.0, unit(bits >> 8))).exp();
         let silent = bits % 100 < if self.figures == Figures::Unranked { 12 } else { 3 };
         match self.figures {
