@@ -73,11 +73,14 @@ fn sqlite(url: &DatabaseUrl, path: &Path, absent: Absent) -> Result<Opened, DbEr
         .map_err(|err| file(err.to_string()))?;
     let mut conn = AnyConnection::Sqlite(conn);
     // A second process is normal here: wait for it. 16 MiB of pages hold what a run works on.
-    conn.batch_execute(
+    let prepared = conn.batch_execute(
         "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
          PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000;",
-    )
-    .doing("preparing the connection")?;
+    );
+    match prepared {
+        Err(err) if err.to_string().contains("not a database") => return Err(file(err.to_string())),
+        prepared => prepared.doing("preparing the connection")?,
+    }
     if let Err(err) = conn.batch_execute("SELECT count(*) FROM sqlite_master") {
         return Err(file(err.to_string()));
     }

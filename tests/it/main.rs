@@ -9,6 +9,7 @@ mod support;
 
 mod assets;
 mod budget;
+mod day;
 mod db_setup;
 mod doctor;
 mod faults;

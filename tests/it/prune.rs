@@ -87,7 +87,7 @@ fn only_folded_prices_go(db: &TestDb) {
         db.lines("SELECT command, source, status, rows_written FROM runs ORDER BY id"),
         ["prune|all|ok|13", "prune|all|ok|0", "prune|all|ok|0"]
     );
-    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 11);
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 10);
     assert_eq!(db.number("SELECT COUNT(*) FROM leases"), 0);
 }
 
