@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Order, Page, Request, Source};
+use super::{EVERYTHING, Order, Page, Request, Source};
 use crate::domain::Cost;
 
 /// Coins a source is taken to have before any are stored.
@@ -46,6 +46,9 @@ impl Paging {
 
     /// The last page's number; `None` when the source tells by a short page.
     pub fn last(&self) -> Option<u64> {
+        if self.size == EVERYTHING as u64 {
+            return Some(1);
+        }
         self.coins.map(|coins| coins.div_ceil(self.size).max(1))
     }
 

@@ -26,4 +26,5 @@ mod result;
 mod sandbox;
 mod support_itself;
 mod text;
+mod vendors;
 mod views;
