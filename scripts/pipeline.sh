@@ -12,6 +12,7 @@ usage: scripts/pipeline.sh [GLOBAL OPTIONS] [options of `prices insert`]
 
 Runs `coinetl db-setup`, `coinetl assets upsert`, `coinetl prices insert` in the repository's folder, so a
 relative path (sqlite://coinetl.db, the .env file) means that folder, wherever it is started from.
+COINETL_DIR names another folder; the Debian package's is /var/lib/coinetl.
 
 Global options reach all three steps: --database-url URL, --source NAME, --sandbox, --wait TIME,
 --output FORMAT, --log-format FORMAT, -v, -q. All others go to `prices insert`.
@@ -103,7 +104,8 @@ main() {
   if [[ ${COINETL_BIN-} == */* ]]; then
     COINETL_BIN=$(realpath -m -- "$COINETL_BIN")
   fi
-  cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/.."
+  # A folder that is not there must not turn into another one with an empty database.
+  cd -- "${COINETL_DIR:-$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..}" || fail_config "COINETL_DIR can't be entered"
   sort_arguments "$@"
   binary=$(find_binary)
 
