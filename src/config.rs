@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::db::DatabaseUrl;
+use crate::kafka::config::BrokerSettings;
 use crate::sources::{self, Access, SettingError, Source};
 
 pub const DEFAULT_DATABASE_URL: &str = "sqlite://coinetl.db";
@@ -55,9 +56,7 @@ pub struct Settings {
     /// `None` = what the plan allows; 0 = no limit.
     pub credits_per_month: Option<u64>,
     pub ping_url: Option<SecretString>,
-    pub kafka_bootstrap_servers: Option<String>,
-    /// Without TLS and login.
-    pub kafka_is_plaintext: bool,
+    pub broker: Option<BrokerSettings>,
     pub timeout: Duration,
     pub backoff: Duration,
     pub rust_log: Option<String>,
@@ -106,6 +105,16 @@ impl Environment {
         Ok(Environment { dot_env, file })
     }
 
+    /// All variables that begin like this, those of the process before those of the file.
+    fn beginning_with(&self, prefix: &str) -> Vec<(String, String)> {
+        let of_process = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let mut names: Vec<String> = of_process.chain(self.dot_env.keys().cloned()).collect();
+        names.retain(|name| name.starts_with(prefix));
+        names.sort();
+        names.dedup();
+        names.into_iter().filter_map(|name| self.get(&name).map(|value| (name, value))).collect()
+    }
+
     /// A variable that is set but empty counts as not set: compose files pass those.
     fn get(&self, name: &str) -> Option<String> {
         let from_process = std::env::var(name).ok();
@@ -133,10 +142,7 @@ impl Settings {
             calls_per_minute: number(env, "COINETL_CALLS_PER_MINUTE")?,
             credits_per_month: number(env, "COINETL_CREDITS_PER_MONTH")?,
             ping_url: ping_url(env)?,
-            kafka_bootstrap_servers: env.get("KAFKA_BOOTSTRAP_SERVERS"),
-            kafka_is_plaintext: env
-                .get("KAFKA_SECURITY_PROTOCOL")
-                .is_none_or(|protocol| protocol.eq_ignore_ascii_case("plaintext")),
+            broker: BrokerSettings::read(&env.beginning_with("KAFKA_")),
             timeout: duration(env, "COINETL_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT),
             backoff: duration(env, "COINETL_BACKOFF")?.unwrap_or(DEFAULT_BACKOFF),
             rust_log: env.get("RUST_LOG"),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::db::DbError;
 use crate::gate::OverBudget;
+use crate::kafka::BrokerError;
 use crate::sources::error::SourceError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<UsageError>() {
         return Some(Exit::Usage);
     }
+    if let Some(err) = cause.downcast_ref::<BrokerError>() {
+        return Some(of_broker(err));
+    }
     if let Some(err) = cause.downcast_ref::<DbError>() {
         return Some(of_database(err));
     }
@@ -75,6 +79,16 @@ pub fn of_database(err: &DbError) -> Exit {
         | DbError::SchemaNewer { .. }
         | DbError::ReadOnly(_) => Exit::Config,
         DbError::Migration(_) | DbError::Duplicate(_) | DbError::Query { .. } => Exit::No,
+    }
+}
+
+fn of_broker(err: &BrokerError) -> Exit {
+    match err {
+        BrokerError::Unreachable { .. } | BrokerError::NotTaken { .. } => Exit::TryLater,
+        BrokerError::NotSet
+        | BrokerError::Refused { .. }
+        | BrokerError::NoTopic { .. }
+        | BrokerError::Setting { .. } => Exit::Config,
     }
 }
 

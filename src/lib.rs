@@ -10,13 +10,14 @@
 //!                                            └─► report: stdout, runs, exit code
 //! ```
 
-pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod db;
 pub mod domain;
+pub mod events;
 pub mod exit;
 pub mod gate;
+pub mod kafka;
 pub mod pipeline;
 pub mod sandbox;
 pub mod sinks;

@@ -5,6 +5,7 @@ mod budget;
 mod completions;
 mod db_setup;
 mod doctor;
+mod heartbeat;
 mod logging;
 mod output;
 mod ping;
@@ -13,6 +14,7 @@ mod prices;
 mod probe;
 mod progress;
 mod prune;
+mod publish;
 mod run;
 mod sandbox;
 mod stop;
@@ -83,6 +85,8 @@ enum Command {
     /// Prices, 24 h volumes and market caps
     #[command(subcommand)]
     Prices(PricesCommand),
+    /// Send to Kafka what earlier runs stored
+    Publish(publish::Args),
     /// Tell what a month costs, in calls and credits, before any are spent
     Plan(plan::Args),
     /// Delete old observations that are folded into candles
@@ -218,6 +222,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::DbSetup(args) => db_setup::run(args, context),
         Command::Assets(AssetsCommand::Upsert(args)) => assets::run(args, context),
         Command::Prices(PricesCommand::Insert(args)) => prices::run(args, context),
+        Command::Publish(args) => publish::run(args, context),
         Command::Plan(args) => plan::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
@@ -233,6 +238,7 @@ impl Command {
             Command::DbSetup(_) => "db-setup",
             Command::Assets(AssetsCommand::Upsert(_)) => assets::NAME,
             Command::Prices(PricesCommand::Insert(_)) => prices::NAME,
+            Command::Publish(_) => publish::NAME,
             Command::Plan(_) => plan::NAME,
             Command::Prune(_) => prune::NAME,
             Command::Doctor(_) => doctor::NAME,
@@ -244,7 +250,7 @@ impl Command {
 
     /// Whether it leaves a row in `runs` that a dead-man's switch should hear of.
     fn is_run(&self) -> bool {
-        matches!(self, Command::Assets(_) | Command::Prices(_) | Command::Prune(_))
+        matches!(self, Command::Assets(_) | Command::Prices(_) | Command::Publish(_) | Command::Prune(_))
     }
 
     /// A server says what it does; a batch job is quiet when all is well.

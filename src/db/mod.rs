@@ -17,6 +17,7 @@ pub mod lease;
 pub mod migrate;
 pub mod prices;
 pub mod prune;
+pub mod publications;
 pub mod runs;
 pub mod session;
 pub mod shared;

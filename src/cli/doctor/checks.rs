@@ -9,11 +9,11 @@ use super::super::plan::grouped;
 use super::super::run::{Vendor, read_account};
 use super::super::{Context, probe};
 use super::{Check, NAME};
-use crate::broker;
 use crate::config::Settings;
 use crate::db::health::{self, LastRun};
 use crate::db::{Absent, Connection, DatabaseUrl, DbError, accounts, clock, migrate, open};
 use crate::exit::{self, Exit};
+use crate::kafka::topic;
 
 /// Clocks that are further apart than this make stamps that people wonder about.
 const CLOCK_SLACK_MS: i64 = 5_000;
@@ -142,17 +142,22 @@ fn of_clock(conn: &mut Connection) -> Check {
 }
 
 fn of_broker(settings: &Settings) -> Check {
-    let Some(servers) = &settings.kafka_bootstrap_servers else {
+    let Some(broker) = &settings.broker else {
         return Check::skipped("broker", "none is set (KAFKA_BOOTSTRAP_SERVERS)");
     };
-    match broker::probe(servers, settings.kafka_is_plaintext) {
-        Ok(text) => Check::tick("broker", text),
-        Err(why) => Check::cross(
+    match topic::look(broker) {
+        Ok(Some(partitions)) => Check::tick(
             "broker",
-            Exit::TryLater,
-            format!("no broker answers ({why})"),
-            "check that it runs and that host and port in KAFKA_BOOTSTRAP_SERVERS are right, or unset it",
+            format!("{} answers; the topic {} has {partitions} partition(s)", broker.servers, broker.topic),
         ),
+        Ok(None) => Check::tick(
+            "broker",
+            format!("{} answers; the topic {} is not there yet: publish makes it", broker.servers, broker.topic),
+        ),
+        Err(err) => {
+            let text = err.to_string();
+            Check::failed("broker", exit::of(&err.into()), &text)
+        }
     }
 }
 

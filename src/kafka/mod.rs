@@ -1,0 +1,42 @@
+//! The only user of librdkafka: settings, topics, and a producer that loses nothing.
+
+pub mod config;
+pub mod producer;
+pub mod topic;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// What can go wrong with a broker, in the words of somebody who can act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("no broker is set; set KAFKA_BOOTSTRAP_SERVERS=host:port, and run again")]
+    NotSet,
+    #[error("the broker {servers} can't be reached ({why}); check that it runs and KAFKA_BOOTSTRAP_SERVERS, and run again: what was not sent stays due")]
+    Unreachable { servers: String, why: String },
+    #[error("the broker {servers} refuses us ({why}); check KAFKA_SECURITY_PROTOCOL and the other KAFKA_… settings, and our rights there")]
+    Refused { servers: String, why: String },
+    #[error("the topic {topic} is not there and we may not make it ({why}); ask for it: kafka-topics.sh --create --topic {topic}, or rpk topic create {topic}")]
+    NoTopic { topic: String, why: String },
+    #[error("the setting {name} is not usable: {why}; see librdkafka's CONFIGURATION.md for the property {property}")]
+    Setting { name: String, property: String, why: String },
+    #[error("the broker did not take an event of {key} ({why}); it and all behind it stay due")]
+    NotTaken { key: String, why: String },
+}
+
+impl BrokerError {
+    /// Sorts what librdkafka says.
+    fn of(servers: &str, err: &KafkaError) -> BrokerError {
+        let (servers, why) = (servers.to_owned(), err.to_string());
+        match err.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::SSL,
+            ) => BrokerError::Refused { servers, why },
+            _ => BrokerError::Unreachable { servers, why },
+        }
+    }
+}
