@@ -8,6 +8,8 @@
 mod support;
 
 mod assets;
+mod coinbase;
+mod coinmarketcap;
 mod db_setup;
 mod faults;
 mod kill;
