@@ -250,10 +250,7 @@ fn coins_that_share_a_symbol_are_renamed_leave_and_return(db: &TestDb) {
         counts(&listed, ["rows_read", "rows_written", "rows_updated", "rows_unchanged", "deactivated"])
     };
     assert_eq!(changed(&coins), [34, 34, 0, 0, 0]);
-    assert_eq!(
-        stored(),
-        "101|TRUMP|One|1|101.25 102|TRUMP|Two|1|102.25 103|trump|TRUMP|1|103.25 104|42|42|1|104.25"
-    );
+    assert_eq!(stored(), "101|TRUMP|One|1|101.25 102|TRUMP|Two|1|102.25 103|trump|TRUMP|1|103.25 104|42|42|1|104.25");
     // Renamed under the same id.
     coins[30] = Record::usual(101).named("KAON", "Kaon");
     assert_eq!(changed(&coins), [34, 1, 1, 33, 0]);
@@ -280,8 +277,11 @@ fn coins_that_share_a_symbol_are_renamed_leave_and_return(db: &TestDb) {
 fn zero_stays_zero_and_unknown_stays_unknown(db: &TestDb) {
     let at = ("last_updated", "\"2026-09-16T09:14:00.000Z\"");
     let cmc = Cmc::new(vec![
-        Record::new(1, &[("price", "2.8461682e-17"), ("volume_24h", "0"), ("market_cap", "0"), at])
-            .with(&[("cmc_rank", "null"), ("total_supply", "0.0"), ("self_reported_market_cap", "1.2e59")]),
+        Record::new(1, &[("price", "2.8461682e-17"), ("volume_24h", "0"), ("market_cap", "0"), at]).with(&[
+            ("cmc_rank", "null"),
+            ("total_supply", "0.0"),
+            ("self_reported_market_cap", "1.2e59"),
+        ]),
         Record::new(2, &[("price", "null"), ("volume_24h", "null"), ("market_cap", "null"), at]).with(&[
             ("cmc_rank", "7"),
             ("circulating_supply", "null"),
@@ -504,7 +504,13 @@ fn the_key_travels_in_its_header_only(db: &TestDb) {
     let fine = Cmc::new(vec![Record::usual(1), Record::usual(2).raw(r#"{"id":2}"#)]);
     let refusing = Cmc::with(Vec::new(), echo);
     let silent = Cmc::with(Vec::new(), |_, _| Some(StubResponse::new(500, "text/plain", "no")));
-    for (vendor, args, code) in [(&fine, ASSETS, 0), (&fine, PRICES, 3), (&refusing, ASSETS, 78), (&refusing, PRICES, 78), (&silent, ASSETS, 75)] {
+    for (vendor, args, code) in [
+        (&fine, ASSETS, 0),
+        (&fine, PRICES, 3),
+        (&refusing, ASSETS, 78),
+        (&refusing, PRICES, 78),
+        (&silent, ASSETS, 75),
+    ] {
         for loudness in [&["-vvv"][..], &["-vvv", "--log-format", "json", "--output", "json"]] {
             let ask = vendor.ask(db, args).env("RUST_LOG", "trace").env("COINETL_BACKOFF", "1ms").args(loudness);
             let output = ask.run().expect(code);
