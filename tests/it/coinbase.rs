@@ -32,6 +32,7 @@ on_every_database!(only_sqlite:
     an_error_inside_a_good_status_is_tried_again,
     an_empty_answer_is_none,
     one_answer_has_no_second_page,
+    a_broken_pair_costs_itself,
     a_broken_product_is_rejected_alone,
     a_broken_product_leaves_its_coin_active
 );
@@ -403,6 +404,31 @@ fn three_failed_pairs_in_a_row_end_the_asking(db: &TestDb) {
     let exchange = failing(30, 500, |n| matches!(n, 3 | 4 | 20));
     let result = insert(db, &exchange, 3, &[]);
     assert_eq!((counts(&result, ["calls"]), counts(&result, ["rows_read"])), ([2 + 27 + 15], [27]));
+}
+
+/// What is broken in the answer for everything is broken in that for a pair.
+fn a_broken_pair_costs_itself(db: &TestDb) {
+    let mut products = dollars(20);
+    products[3].stats = Some(r#"{"last":"much","volume":"1"}"#.into());
+    products[4].stats = Some(r#"{"open":"1"}"#.into());
+    let exchange = Exchange::with(products, |request, state| {
+        state.bulk = Some((404, "NotFound"));
+        match request.path.as_str() {
+            "/products/B06-USD/stats" => Some(StubResponse::new(200, "text/html", "<html>wait</html>")),
+            "/products/B07-USD/stats" => Some(StubResponse::json(r#"{"last":"7.2"#)),
+            _ => None,
+        }
+    });
+    upsert(db, &exchange, 0);
+    exchange.take_paths();
+    let result = insert(db, &exchange, 3, &[]);
+    assert_eq!((counts(&result, ["calls"]), counts(&result, READ)), ([2 + 18 + 2 * 5], [18, 16, 2, 0]));
+    assert_eq!(exchange.take_paths().len(), 2 + 18 + 2 * 5);
+    assert!(told(&result).contains("B06-usd") && told(&result).contains("it is text/html, not JSON"), "{result}");
+    assert!(told(&result).contains("B07-usd") && told(&result).contains("ends in the middle"), "{result}");
+    let letters = db.lines("SELECT topic, payload FROM dead_letters ORDER BY id");
+    assert_eq!(letters.len(), 2);
+    assert!(letters[0].starts_with("products/{id}/stats|\"B03-USD\":"), "{letters:?}");
 }
 
 fn a_list_that_fails_ends_the_asking(db: &TestDb) {

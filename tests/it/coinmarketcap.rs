@@ -35,7 +35,10 @@ on_every_database!(only_sqlite:
     an_answer_that_is_none_is_tried_again,
     a_fault_that_passes_costs_a_call_and_nothing_else,
     a_page_that_fails_costs_itself,
-    a_broken_coin_of_the_map_stays_active
+    a_broken_coin_of_the_map_stays_active,
+    a_server_that_takes_short_addresses_only_gets_short_ones,
+    a_plan_is_asked_for_before_a_run_is_refused,
+    generated_data_is_stored_under_a_name_of_its_own
 );
 
 const ASSETS: &[&str] = &["assets", "upsert"];
@@ -534,7 +537,8 @@ fn the_key_travels_in_its_header_only(db: &TestDb) {
 
 fn without_a_key_the_public_path_is_asked(db: &TestDb) {
     let cmc = Cmc::usual(6_000);
-    let listed = cmc.ask_keyless(db, ASSETS).json(0);
+    // Another vendor's key is none of its business.
+    let listed = cmc.ask_keyless(db, ASSETS).env("COINGECKO_DEMO_API_KEY", "CG-hush").json(0);
     assert_eq!(counts(&listed, ["rows_written", "calls", "credits"]), [6_000, 1, 0]);
     // A variable that is set to nothing is not set.
     let result = cmc.ask_keyless(db, PRICES).env("COINMARKETCAP_API_KEY", "").json(0);
@@ -544,6 +548,7 @@ fn without_a_key_the_public_path_is_asked(db: &TestDb) {
     let public = |path: &str| format!("/public-api{path}");
     assert_eq!(paths(&calls), [MAP, LISTINGS, LISTINGS, QUOTES].map(public));
     assert!(calls.iter().all(|call| call.header(KEY_HEADER).is_none()));
+    assert!(!calls.iter().any(|call| call.headers.iter().any(|(_, value)| value.contains("hush"))));
     // A month without an account has no budget that could end.
     db.execute("UPDATE runs SET credits = 1000000");
     cmc.ask_keyless(db, PRICES).args(["--ids", "1"]).json(0);
@@ -725,4 +730,60 @@ fn a_page_that_fails_costs_itself(db: &TestDb) {
     assert_eq!(ids_asked(&cmc.take_calls()), [0; 0]);
     let healed = insert(db, &whole, 0, &[]);
     assert_eq!(counts(&healed, ["rows_unchanged", "rows_written", "credits"]), [5_000, 1_000, 30]);
+}
+
+fn a_server_that_takes_short_addresses_only_gets_short_ones(db: &TestDb) {
+    let cmc = Cmc::with((1..=60).map(Record::usual).collect(), |request, _| {
+        let ids = request.param("id").map_or(0, |ids| ids.split(',').count());
+        (ids > 20).then(|| StubResponse::new(414, "text/html", "<h1>URI Too Long</h1>"))
+    });
+    let ids: Vec<String> = (1..=60).map(|n| n.to_string()).collect();
+    let result = insert(db, &cmc, 0, &["--ids", &ids.join(",")]);
+    assert_eq!(ids_asked(&cmc.take_calls()), [60, 30, 15, 15, 15, 15]);
+    assert_eq!((counts(&result, SPENT), counts(&result, READ)), ([6, 4], [60, 60, 0, 0]));
+}
+
+fn a_plan_is_asked_for_before_a_run_is_refused(db: &TestDb) {
+    let told = |limit: usize, used: usize| {
+        Cmc::with((1..=150).map(Record::usual).collect(), move |request, _| {
+            let reset = r#""credit_limit_monthly_reset_timestamp":null"#;
+            let plan = format!(r#"{{"credit_limit_monthly":{limit},{reset},"rate_limit_minute":60}}"#);
+            let usage = format!(r#"{{"current_month":{{"credits_used":{used},"credits_left":1}}}}"#);
+            let info = format!(r#"{{"plan":{plan},"usage":{usage}}}"#);
+            (request.path == "/v1/key/info").then(|| envelope("0", 0, &info))
+        })
+    };
+    let top = |cmc: &Cmc, code| insert(db, cmc, code, &["--top", "150"]);
+    // As long as what a free plan allows is enough, nobody asks.
+    let small = told(15_000, 0);
+    assert_eq!(counts(&top(&small, 0), SPENT), [1, 1]);
+    db.execute("UPDATE runs SET credits = 15000");
+    let refused = top(&small, 75);
+    assert_eq!(counts(&refused, SPENT), [1, 0]);
+    assert!(refused["error"].as_str().unwrap().contains("0 of 15000 are left"), "{refused}");
+    assert_eq!(paths(&small.take_calls()), [LISTINGS, "/v1/key/info"]);
+    // The plan is a larger one by now.
+    let large = told(450_000, 15_000);
+    assert_eq!(counts(&top(&large, 0), SPENT), [2, 1]);
+    assert_eq!(paths(&large.take_calls()), ["/v1/key/info", LISTINGS]);
+    // What was told is known.
+    assert_eq!(counts(&top(&large, 0), SPENT), [1, 1]);
+    // Somebody else spent the rest of it.
+    let spent = told(450_000, 450_000);
+    db.execute("UPDATE runs SET credits = 450000");
+    assert_eq!(counts(&top(&spent, 75), SPENT), [1, 0]);
+}
+
+fn generated_data_is_stored_under_a_name_of_its_own(db: &TestDb) {
+    let cmc = Cmc::with((1..=30).map(Record::usual).collect(), |request, state| {
+        Some(answer(request, state).header("x-coinetl-sandbox", "1"))
+    });
+    assert_eq!(upsert(db, &cmc)["source"], "sandbox-coinmarketcap");
+    assert_eq!(insert(db, &cmc, 0, &[])["source"], "sandbox-coinmarketcap");
+    assert_eq!(db.lines("SELECT source, COUNT(*) FROM assets GROUP BY source"), ["sandbox-coinmarketcap|30"]);
+    assert_eq!(db.number("SELECT COUNT(*) FROM quotes_coins"), 0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM latest_prices"), 30);
+    // What it costs is nobody's money.
+    db.execute("UPDATE runs SET credits = 15000");
+    assert_eq!(insert(db, &cmc, 0, &[])["rows_unchanged"], 30);
 }
