@@ -475,7 +475,7 @@ fn a_limit_is_waited_for(db: &TestDb) {
     let exchange = Exchange::with(dollars(20), move |request, state| {
         state.bulk = Some((404, "NotFound"));
         let one = request.path.ends_with("-USD/stats");
-        (one && tries.fetch_add(1, Ordering::SeqCst) % 5 == 0).then(limited)
+        (one && tries.fetch_add(1, Ordering::SeqCst).is_multiple_of(5)).then(limited)
     });
     let result = insert(db, &exchange, 0, &[]);
     assert_eq!(counts(&result, ["rows_written"]), [20]);
