@@ -65,7 +65,7 @@ pub async fn ask<T>(
         Ok(_) => (Status::Ok, None),
         Err(err) => (Status::Failed, Some(err.to_string())),
     };
-    let (unmade, name) = (gate.prepaid(), stored_as.clone());
+    let (unmade, name) = (gate.close().await, stored_as.clone());
     let ended = control.run(move |conn| {
         runs::relabel(conn, run_id, &name)?;
         runs::count_calls(conn, run_id, unmade * -1)?;

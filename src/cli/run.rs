@@ -154,7 +154,7 @@ where
             }
         };
         heartbeat.abort();
-        let unmade = gate.prepaid();
+        let unmade = gate.close().await;
         let mut outcome = sink.run(move |sink| conclude(sink.session(), command, run_id, unmade, result)).await;
         let spent = gate.spent();
         outcome.report.calls = outcome.report.calls.max(spent.calls);
@@ -287,6 +287,16 @@ impl<S: Sink> Job<S> {
                 Ok(())
             }
         }
+    }
+
+    /// Coins stored under the names that this run's may get, as `count` counts them.
+    pub async fn known_coins(
+        &self,
+        count: fn(&mut Connection, &[String]) -> Result<u64, DbError>,
+    ) -> Result<u64, DbError> {
+        let stored = self.stored();
+        let names = if stored.sure { vec![stored.name] } else { Label::Unsure.names(self.source()) };
+        self.sink.run(move |sink| count(sink.session().conn(), &names)).await
     }
 
     fn weigh(&self, settings: &Settings, label: Label, estimate: &Estimate) -> Result<(Allowance, Cost), DbError> {

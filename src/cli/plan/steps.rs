@@ -120,7 +120,7 @@ fn is_us(words: &[String]) -> bool {
 }
 
 /// Everything from the first redirection on is the shell's.
-fn is_redirection(word: &String) -> bool {
+fn is_redirection(word: &str) -> bool {
     word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '&').starts_with(['>', '<'])
 }
 
@@ -132,7 +132,7 @@ fn call(words: &[String], before: &[String], environment: &[(String, String)]) -
     // Everything from the first redirection on is the shell's.
     let is_redirection =
         |word: &String| word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '&').starts_with(['>', '<']);
-    let end = words.iter().position(is_redirection).unwrap_or(words.len());
+    let end = words.iter().position(|word| is_redirection(word.as_str())).unwrap_or(words.len());
     let words = &words[..end];
     let pipeline = program(&words[0]) == "pipeline.sh";
     let prefix: &[&str] = if pipeline { &["coinetl", "prices", "insert"] } else { &["coinetl"] };

@@ -74,7 +74,10 @@ impl Fetch {
         let (job, source) = (self.job.clone(), self.job.source());
         // The first page also tells under which name the coins are stored; only then can they
         // be counted.
-        let first = Paging::new(source, top, 0).request(source, vs, 1);
+        let mut first = Paging::new(source, top, 0).request(source, vs, 1);
+        // What it may cost is known by the coins that are stored, whatever their name turns out to be.
+        let known = job.known_coins(super::count_known).await?;
+        first.credits = first.credits.min(Paging::new(source, top, known).request(source, vs, 1).credits);
         let first = fetch_page(job.clone(), first, vs.to_vec()).await.and_then(not_empty);
         // Before the page is stored: its own coins tell nothing about how many pages there are.
         let active = job.sink.run(count_listed).await? as u64;

@@ -13,19 +13,35 @@ use crate::sources::{Pair, Points};
 /// The base currency of a product that is online; `None` of one that is not.
 pub fn asset(record: &[u8]) -> Result<Option<Coin>, Reject> {
     let reject = |source_id, reason| field::reject(record, source_id, reason);
-    let product: Product = serde_json::from_slice(record).map_err(|err| reject(None, err.to_string()))?;
-    if !is_online(&product) {
+    let broken = |err: serde_json::Error| reject(field::text_of_broken(record, "base_currency"), err.to_string());
+    let product: Product = serde_json::from_slice(record).map_err(broken)?;
+    let online = is_online(&product);
+    let base = product.base_currency;
+    if online == Ok(false) {
         return Ok(None);
     }
-    let base = product.base_currency;
     // The ticker is all that a product tells about its coin.
-    let coin = field::coin(base.clone(), base.clone(), base);
-    coin.map(Some).map_err(|(id, reason)| reject(id, reason.replace("id is", "base_currency is")))
+    let coin = field::coin(base.clone(), base.clone(), base)
+        .map_err(|(id, reason)| reject(id, reason.replace("id is", "base_currency is")))?;
+    match online {
+        Ok(_) => Ok(Some(coin)),
+        // Nobody knows whether it is traded: the coin stays as it is.
+        Err(reason) => Err(reject(Some(coin.source_id), reason)),
+    }
 }
 
-fn is_online(product: &Product) -> bool {
-    let online = matches!(&product.status, Field::Text(status) if status == "online");
-    online && product.trading_disabled != Some(true)
+fn is_online(product: &Product) -> Result<bool, String> {
+    let status = match &product.status {
+        Field::Text(status) => status == "online",
+        Field::Absent | Field::Null => return Err("status is missing".to_owned()),
+        _ => return Err("status is not a text".to_owned()),
+    };
+    match &product.trading_disabled {
+        Field::Flag(disabled) => Ok(status && !disabled),
+        Field::Absent | Field::Null => Ok(status),
+        _ if !status => Ok(false),
+        _ => Err("trading_disabled is neither true nor false".to_owned()),
+    }
 }
 
 /// The pair of a product that is online.
@@ -34,7 +50,9 @@ pub fn pair(record: &[u8]) -> Option<Pair> {
     let (Field::Text(base), Field::Text(quote)) = (&product.base_currency, &product.quote_currency) else {
         return None;
     };
-    is_online(&product).then(|| Pair { base: base.clone(), vs_currency: quote.to_ascii_lowercase() })
+    is_online(&product)
+        .is_ok_and(|online| online)
+        .then(|| Pair { base: base.clone(), vs_currency: quote.to_ascii_lowercase() })
 }
 
 /// A product's last 24 hours, behind its id as the key. Of another currency: nothing.
@@ -127,8 +145,13 @@ mod tests {
         let product = |rest: &str| format!(r#"{{"id":"BTC-USD","base_currency":"BTC","quote_currency":"USD"{rest}}}"#);
         let coin = asset(product(r#","status":"online","trading_disabled":false"#).as_bytes()).unwrap().unwrap();
         assert_eq!((coin.source_id.as_str(), coin.symbol.as_deref()), ("BTC", Some("BTC")));
-        for rest in [r#","status":"delisted""#, r#","status":"online","trading_disabled":true"#, ""] {
+        for rest in [r#","status":"delisted""#, r#","status":"online","trading_disabled":true"#] {
             assert_eq!(asset(product(rest).as_bytes()).unwrap(), None);
+            assert_eq!(pair(product(rest).as_bytes()), None);
+        }
+        // A coin that nobody can say it of is not taken for gone.
+        for rest in ["", r#","status":1"#, r#","status":"online","trading_disabled":"no""#, r#","x":NaN"#] {
+            assert_eq!(asset(product(rest).as_bytes()).unwrap_err().source_id.as_deref(), Some("BTC"), "{rest}");
             assert_eq!(pair(product(rest).as_bytes()), None);
         }
         assert!(

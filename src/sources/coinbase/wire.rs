@@ -13,7 +13,7 @@ pub struct Product {
     pub base_currency: Field,
     pub quote_currency: Field,
     pub status: Field,
-    pub trading_disabled: Option<bool>,
+    pub trading_disabled: Field,
 }
 
 /// The last 24 hours of a product: of `/products/{id}/stats` the whole, of `/products/stats` what is
