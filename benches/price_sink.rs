@@ -137,7 +137,7 @@ fn session(url: &str, command: &str) -> Result<Session, Box<dyn Error>> {
 }
 
 fn finish(mut session: Session) -> Outcome {
-    session.finish(coinetl::db::runs::Status::Ok, None, 0)?;
+    session.finish(coinetl::db::runs::Status::Ok, None, Cost::default())?;
     Ok(())
 }
 

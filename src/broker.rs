@@ -14,7 +14,10 @@ const CORRELATION: i32 = 0x636f_696e;
 pub fn probe(servers: &str, plaintext: bool) -> Result<String, String> {
     let mut problems = Vec::new();
     for server in servers.split(',').map(str::trim).filter(|server| !server.is_empty()) {
-        match ask(server, plaintext) {
+        // As Kafka takes it: a listener's name in front, and its usual port where none is named.
+        let server = server.split_once("://").map_or(server, |(_, server)| server);
+        let with_port = if server.contains(':') { server.to_owned() } else { format!("{server}:9092") };
+        match ask(&with_port, plaintext) {
             Ok(()) if plaintext => return Ok(format!("{server} answers as Kafka does")),
             Ok(()) => {
                 return Ok(format!("{server} takes connections (without TLS and a login nothing more can be asked)"));
@@ -87,7 +90,8 @@ mod tests {
         let http = server(|_| b"HTTP/1.1 400 Bad Request\r\n".to_vec());
         assert!(probe(&http, true).unwrap_err().contains("another protocol"));
         assert!(probe("127.0.0.1:1", true).unwrap_err().contains("127.0.0.1:1: "));
-        assert!(probe("no port", true).unwrap_err().contains("HOST:PORT"));
+        assert!(probe("PLAINTEXT://127.0.0.1:1", true).unwrap_err().contains("127.0.0.1:1: "));
+        assert!(probe("no name", true).unwrap_err().contains("HOST:PORT"));
         assert!(probe(" , ", true).unwrap_err().contains("no server"));
     }
 }

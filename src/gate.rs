@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use futures::future::{BoxFuture, FutureExt};
 
+use crate::db::accounts::Guard;
 use crate::db::calls::{self, Step, Turn};
 use crate::db::lease::{HEARTBEAT, Lease};
 use crate::db::session::CONFLICT_PATIENCE;
@@ -24,7 +25,6 @@ pub struct DbGate {
     calls: AtomicI64,
     credits: AtomicI64,
     till: Arc<Till>,
-    budget: Mutex<Option<Budget>>,
 }
 
 /// What was counted in the database beforehand. Shared with the thread that counts, which goes on when
@@ -69,11 +69,12 @@ pub struct OverBudget {
 impl OverBudget {
     /// Why a budget does not allow a cost; `None` if it does.
     pub fn check(budget: &Budget, credits: i64) -> Option<OverBudget> {
-        let (false, Some(limit), Some(left)) = (budget.allows(credits), budget.limit, budget.left()) else {
-            return None;
-        };
-        let until = budget.resets_at.to_string()[..16].to_owned();
-        Some(OverBudget { wanted: credits, left, limit, until })
+        (!budget.allows(credits)).then(|| OverBudget::new(budget, credits))
+    }
+
+    fn new(budget: &Budget, wanted: i64) -> OverBudget {
+        let (limit, left) = (budget.limit.unwrap_or_default(), budget.left().unwrap_or_default());
+        OverBudget { wanted, left, limit, until: budget.resets_at.to_string()[..16].to_owned() }
     }
 }
 
@@ -99,7 +100,6 @@ impl DbGate {
             calls: AtomicI64::new(0),
             credits: AtomicI64::new(0),
             till: Arc::default(),
-            budget: Mutex::new(None),
         }
     }
 
@@ -119,9 +119,9 @@ impl DbGate {
             .fold(Cost::default(), |sum, (credits, calls)| sum + Cost { calls: 1, credits: *credits } * *calls)
     }
 
-    /// No call may cost more than what is left of this.
-    pub fn keep_within(&self, budget: Budget) {
-        *lock(&self.budget) = Some(budget);
+    /// No call may go beyond this month's limit.
+    pub fn keep_within(&self, guard: Option<Guard>) {
+        lock(&self.turn).guard = guard;
     }
 
     fn turn(&self) -> Turn {
@@ -130,13 +130,13 @@ impl DbGate {
 
     /// Another lease; and without the limits that the source turned out not to have.
     pub async fn relabel(&self, lease: Lease, free: Free) -> Result<(), DbError> {
-        if free.of_budget {
-            *lock(&self.budget) = None;
-        }
         let api = {
             let mut turn = lock(&self.turn);
             turn.lease = Some(lease);
             let had_limit = turn.interval.is_some();
+            if free.of_budget {
+                turn.guard = None;
+            }
             if free.of_pace {
                 turn.interval = None;
             }
@@ -163,13 +163,6 @@ impl DbGate {
 
     async fn pass(&self, credits: i64) -> Result<(), BoxedError> {
         let _first_come = self.queue.lock().await;
-        let over = lock(&self.budget).as_ref().and_then(|budget| {
-            let spent = Budget { used: budget.used.saturating_add(self.spent().credits), ..*budget };
-            OverBudget::check(&spent, credits)
-        });
-        if let Some(over) = over {
-            return Err(over.into());
-        }
         if self.till.holds(credits) && self.turn().interval.is_none() {
             self.take_prepaid(credits);
             return Ok(());
@@ -178,8 +171,9 @@ impl DbGate {
         loop {
             let (turn, before) = (self.turn(), seen);
             let count = match turn.interval {
-                // A dear call is counted alone: what a killed run counted too much stays small.
-                None if credits > 1 => 1,
+                // A dear call is counted alone, so that what a killed run counted too much stays small; and
+                // so is each where the month has a limit.
+                None if credits > 1 || turn.guard.is_some() => 1,
                 None => PREPAY,
                 // A call that was given back still has to wait for its turn.
                 Some(_) => i64::from(!self.till.holds(credits)),
@@ -205,6 +199,7 @@ impl DbGate {
                     asked = Instant::now();
                     continue;
                 }
+                Ok(Step::Over(budget)) => return Err(OverBudget::new(&budget, credits).into()),
                 // Another host was writing at this moment.
                 Err(DbError::Locked(why)) if asked.elapsed() < CONFLICT_PATIENCE => {
                     log::debug!("call slot: {why}");

@@ -771,7 +771,8 @@ fn a_plan_is_asked_for_before_a_run_is_refused(db: &TestDb) {
     assert_eq!(counts(&refused, SPENT), [1, 0]);
     assert!(refused["error"].as_str().unwrap().contains("0 of 15000 are left"), "{refused}");
     assert_eq!(paths(&small.take_calls()), [LISTINGS, "/v1/key/info"]);
-    // The plan is a larger one by now.
+    // The plan is a larger one by now. An hour has passed: nobody asks again before.
+    db.execute("UPDATE accounts SET told_ms = told_ms - 3600000");
     let large = told(450_000, 15_000);
     assert_eq!(counts(&top(&large, 0), SPENT), [2, 1]);
     assert_eq!(paths(&large.take_calls()), ["/v1/key/info", LISTINGS]);
@@ -780,6 +781,7 @@ fn a_plan_is_asked_for_before_a_run_is_refused(db: &TestDb) {
     // Somebody else spent the rest of it.
     let spent = told(450_000, 450_000);
     db.execute("UPDATE runs SET credits = 450000");
+    db.execute("UPDATE accounts SET told_ms = told_ms - 3600000");
     assert_eq!(counts(&top(&spent, 75), SPENT), [1, 0]);
 }
 

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use super::wire::{Product, Stats};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::wire::Product;
 use crate::domain::{Coin, Column, Figures, PricePoint, Reject};
 use crate::sources::field::{self, Field};
 use crate::sources::{Pair, Points};
@@ -71,7 +74,12 @@ pub fn prices(record: &[u8], vs_currencies: &[Arc<str>], points: Points<'_>) {
         Ok(coin) => coin,
         Err((_, reason)) => return points(at, reject(reason)),
     };
-    let figures = serde_json::from_slice::<Stats>(value).map_err(|err| err.to_string()).and_then(figures);
+    let figures = match figures(value) {
+        // Not traded of late: nothing is said of its price.
+        Ok(None) => return,
+        Ok(Some(figures)) => Ok(figures),
+        Err(reason) => Err(reason),
+    };
     points(
         at,
         match figures {
@@ -81,18 +89,26 @@ pub fn prices(record: &[u8], vs_currencies: &[Arc<str>], points: Points<'_>) {
     );
 }
 
-fn figures(stats: Stats) -> Result<Figures, String> {
-    let day = stats.stats_24hour.unwrap_or(stats.flat);
-    if day.last == Field::Absent && day.volume == Field::Absent {
-        return Err("it has no figures of the last 24 hours".to_owned());
+/// `None` where there are none of the last 24 hours.
+fn figures(value: &[u8]) -> Result<Option<Figures>, String> {
+    let stats: Value = serde_json::from_slice(value).map_err(|err| err.to_string())?;
+    let day = match (&stats, stats.get("stats_24hour")) {
+        (_, Some(Value::Null)) => return Ok(None),
+        (_, Some(day)) | (day, None) => day.as_object().ok_or("it is no object with figures")?,
+    };
+    let field = |name: &str| day.get(name).map_or(Ok(Field::Absent), Field::deserialize);
+    let read = |name: &str| field(name).map_err(|err| err.to_string());
+    let (last, volume) = (read("last")?, read("volume")?);
+    if last == Field::Absent && volume == Field::Absent {
+        return Ok(None);
     }
     // A figure that the exchange does not have comes as an empty text.
     let known = |field: Field| if field == Field::Text(String::new()) { Field::Null } else { field };
-    let (last, volume) = (known(day.last), known(day.volume));
+    let (last, volume) = (known(last), known(volume));
     let mut figures = Figures::default();
     last.figure(Column::Price, &mut figures)?;
     volume.figure(Column::BaseVolume24h, &mut figures)?;
-    Ok(figures)
+    Ok(Some(figures))
 }
 
 #[cfg(test)]
@@ -121,6 +137,7 @@ mod tests {
         }
         let empty = read(r#""BTC-USD":{"stats_24hour":{"last":"","volume":""}}"#).remove(0).1.unwrap();
         assert_eq!((empty.figures.get(Column::Price), empty.figures.carried().has(Column::Price)), (None, true));
+        assert!(read(r#""BTC-USD":{"stats_30day":{"volume":"1"}}"#).is_empty());
         assert!(read(r#""BTC-GBP":{"stats_24hour":{"last":"x"}}"#).is_empty());
     }
 
@@ -129,8 +146,7 @@ mod tests {
         for (record, id, reason) in [
             (r#""BTC-USD":{"stats_24hour":{"last":"much"}}"#, Some("BTC"), "price is not a number"),
             (r#""BTC-USD":{"stats_24hour":{"last":"NaN"}}"#, Some("BTC"), "not a finite number"),
-            (r#""BTC-USD":{"stats_30day":{"volume":"1"}}"#, Some("BTC"), "no figures"),
-            (r#""BTC-USD":null"#, Some("BTC"), "invalid type"),
+            (r#""BTC-USD":null"#, Some("BTC"), "no object"),
             (r#""BTCUSD":{}"#, None, "BASE-QUOTE"),
             ("17", None, "no product"),
         ] {

@@ -16,25 +16,6 @@ pub struct Product {
     pub trading_disabled: Field,
 }
 
-/// The last 24 hours of a product: of `/products/{id}/stats` the whole, of `/products/stats` what is
-/// under `stats_24hour`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Stats {
-    pub stats_24hour: Option<Day>,
-    #[serde(flatten)]
-    pub flat: Day,
-}
-
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(default)]
-pub struct Day {
-    /// The price of the last trade.
-    pub last: Field,
-    /// In coins.
-    pub volume: Field,
-}
-
 /// The message of an error body: `{"message": "…"}`.
 pub fn message(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
