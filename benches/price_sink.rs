@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use coinetl::db::prices::{PriceRow, Stored, upsert};
 use coinetl::db::{Absent, AnyConnection, Backend, DatabaseUrl, Session, assets, migrate, open};
-use coinetl::domain::{Coin, Column, Figures, Stamp};
+use coinetl::domain::{Coin, Column, Cost, Figures, Stamp};
 use diesel::RunQueryDsl;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Timestamp};
 
@@ -137,7 +137,7 @@ fn session(url: &str, command: &str) -> Result<Session, Box<dyn Error>> {
 }
 
 fn finish(mut session: Session) -> Outcome {
-    session.finish(coinetl::db::runs::Status::Ok, None, 0)?;
+    session.finish(coinetl::db::runs::Status::Ok, None, Cost::default())?;
     Ok(())
 }
 

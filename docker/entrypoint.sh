@@ -7,13 +7,14 @@ set -euo pipefail
 
 case ${1-cron} in
   cron)
-    # A failure ends the container, and its restart policy tries again: the same for a database that is not
-    # there yet, one whose tables are newer than this binary, and a key that the source refuses. Only a plain
-    # cross (1), such as a last run that failed, does not keep the clock from starting: the clock is what heals it.
+    # A database that is not there yet, or whose tables are newer than this binary, ends the container, and its
+    # restart policy tries again. So do settings that can't work (78): a key that the source refuses. What may
+    # heal by itself (75: the source can't be reached; 1: a last run that failed) is shown, and the clock starts:
+    # a container that restarts over and over would only call a source that wants to be left alone.
     coinetl db-setup
     code=0
     coinetl doctor || code=$?
-    ((code == 0 || code == 1)) || exit "$code"
+    ((code != 78)) || exit "$code"
     exec /app/docker/cron.sh /app/docker/crontab
     ;;
   pipeline)

@@ -1,12 +1,13 @@
 //! Every call to a vendor passes here: paced and counted in the database before it is sent.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::future::{BoxFuture, FutureExt};
 
+use crate::db::accounts::Guard;
 use crate::db::calls::{self, Step, Turn};
 use crate::db::lease::{HEARTBEAT, Lease};
 use crate::db::session::CONFLICT_PATIENCE;
@@ -23,9 +24,27 @@ pub struct DbGate {
     queue: tokio::sync::Mutex<()>,
     calls: AtomicI64,
     credits: AtomicI64,
-    /// Calls counted in the database and not used yet, by the credits counted for each.
+    till: Arc<Till>,
+}
+
+/// What was counted in the database beforehand. Shared with the thread that counts, which goes on when
+/// nobody waits for it any more.
+#[derive(Default)]
+struct Till {
+    /// Calls counted and not made yet, by the credits counted for each.
     prepaid: Mutex<BTreeMap<i64, i64>>,
-    budget: Mutex<Option<Budget>>,
+    /// Nothing more is counted.
+    closed: AtomicBool,
+}
+
+impl Till {
+    fn holds(&self, credits: i64) -> bool {
+        lock(&self.prepaid).get(&credits).is_some_and(|calls| *calls > 0)
+    }
+
+    fn add(&self, credits: i64, calls: i64) {
+        *lock(&self.prepaid).entry(credits).or_default() += calls;
+    }
 }
 
 /// Where nothing is paced, calls are counted so many at a time: a transaction for each would take
@@ -50,11 +69,12 @@ pub struct OverBudget {
 impl OverBudget {
     /// Why a budget does not allow a cost; `None` if it does.
     pub fn check(budget: &Budget, credits: i64) -> Option<OverBudget> {
-        let (false, Some(limit), Some(left)) = (budget.allows(credits), budget.limit, budget.left()) else {
-            return None;
-        };
-        let until = budget.resets_at.to_string()[..16].to_owned();
-        Some(OverBudget { wanted: credits, left, limit, until })
+        (!budget.allows(credits)).then(|| OverBudget::new(budget, credits))
+    }
+
+    fn new(budget: &Budget, wanted: i64) -> OverBudget {
+        let (limit, left) = (budget.limit.unwrap_or_default(), budget.left().unwrap_or_default());
+        OverBudget { wanted, left, limit, until: budget.resets_at.to_string()[..16].to_owned() }
     }
 }
 
@@ -79,8 +99,7 @@ impl DbGate {
             queue: tokio::sync::Mutex::new(()),
             calls: AtomicI64::new(0),
             credits: AtomicI64::new(0),
-            prepaid: Mutex::default(),
-            budget: Mutex::new(None),
+            till: Arc::default(),
         }
     }
 
@@ -89,40 +108,35 @@ impl DbGate {
         Cost { calls: self.calls.load(Ordering::Relaxed), credits: self.credits.load(Ordering::Relaxed) }
     }
 
-    /// What was counted in the database for calls that were not made.
-    pub fn prepaid(&self) -> Cost {
-        let prepaid = lock(&self.prepaid);
+    /// Ends the counting: what was counted in the database for calls that were not made.
+    pub async fn close(&self) -> Cost {
+        self.till.closed.store(true, Ordering::SeqCst);
+        // Whoever is counting at this moment comes to an end first.
+        self.control.run(|_| ()).await;
+        let prepaid = lock(&self.till.prepaid);
         prepaid
             .iter()
             .fold(Cost::default(), |sum, (credits, calls)| sum + Cost { calls: 1, credits: *credits } * *calls)
     }
 
-    /// No call may cost more than what is left of this.
-    pub fn keep_within(&self, budget: Budget) {
-        *lock(&self.budget) = Some(budget);
+    /// No call may go beyond this month's limit.
+    pub fn keep_within(&self, guard: Option<Guard>) {
+        lock(&self.turn).guard = guard;
     }
 
     fn turn(&self) -> Turn {
         lock(&self.turn).clone()
     }
 
-    fn is_prepaid(&self, credits: i64) -> bool {
-        lock(&self.prepaid).get(&credits).is_some_and(|calls| *calls > 0)
-    }
-
-    fn prepay(&self, credits: i64, calls: i64) {
-        *lock(&self.prepaid).entry(credits).or_default() += calls;
-    }
-
     /// Another lease; and without the limits that the source turned out not to have.
     pub async fn relabel(&self, lease: Lease, free: Free) -> Result<(), DbError> {
-        if free.of_budget {
-            *lock(&self.budget) = None;
-        }
         let api = {
             let mut turn = lock(&self.turn);
             turn.lease = Some(lease);
             let had_limit = turn.interval.is_some();
+            if free.of_budget {
+                turn.guard = None;
+            }
             if free.of_pace {
                 turn.interval = None;
             }
@@ -149,30 +163,35 @@ impl DbGate {
 
     async fn pass(&self, credits: i64) -> Result<(), BoxedError> {
         let _first_come = self.queue.lock().await;
-        let over = lock(&self.budget).as_ref().and_then(|budget| {
-            let spent = Budget { used: budget.used.saturating_add(self.spent().credits), ..*budget };
-            OverBudget::check(&spent, credits)
-        });
-        if let Some(over) = over {
-            return Err(over.into());
-        }
-        if self.is_prepaid(credits) && self.turn().interval.is_none() {
-            self.prepay(credits, -1);
-            self.count(credits);
+        if self.till.holds(credits) && self.turn().interval.is_none() {
+            self.take_prepaid(credits);
             return Ok(());
         }
         let (mut seen, mut asked) = (None, Instant::now());
         loop {
             let (turn, before) = (self.turn(), seen);
             let count = match turn.interval {
-                // A dear call is counted alone: what a killed run counted too much stays small.
-                None if credits > 1 => 1,
+                // A dear call is counted alone, so that what a killed run counted too much stays small; and
+                // so is each where the month has a limit.
+                None if credits > 1 || turn.guard.is_some() => 1,
                 None => PREPAY,
                 // A call that was given back still has to wait for its turn.
-                Some(_) => i64::from(!self.is_prepaid(credits)),
+                Some(_) => i64::from(!self.till.holds(credits)),
             };
             let cost = Cost { calls: 1, credits } * count;
-            let start = match self.control.run(move |conn| calls::claim(conn, &turn, cost, before)).await {
+            let till = self.till.clone();
+            let claimed = self.control.run(move |conn| {
+                if till.closed.load(Ordering::SeqCst) {
+                    let why = "the run is over".to_owned();
+                    return Err(DbError::Query { doing: "counting a call", why });
+                }
+                let step = calls::claim(conn, &turn, cost, before)?;
+                if matches!(step, Step::Go(_)) {
+                    till.add(credits, count);
+                }
+                Ok(step)
+            });
+            let start = match claimed.await {
                 Ok(Step::Go(start)) => start,
                 Ok(Step::Wait { until, seen: slot }) => {
                     seen = Some(slot);
@@ -180,6 +199,7 @@ impl DbGate {
                     asked = Instant::now();
                     continue;
                 }
+                Ok(Step::Over(budget)) => return Err(OverBudget::new(&budget, credits).into()),
                 // Another host was writing at this moment.
                 Err(DbError::Locked(why)) if asked.elapsed() < CONFLICT_PATIENCE => {
                     log::debug!("call slot: {why}");
@@ -188,14 +208,14 @@ impl DbGate {
                 }
                 Err(err) => return Err(err.into()),
             };
-            self.prepay(credits, count - 1);
-            self.count(credits);
+            self.take_prepaid(credits);
             tokio::time::sleep_until(start.into()).await;
             return Ok(());
         }
     }
 
-    fn count(&self, credits: i64) {
+    fn take_prepaid(&self, credits: i64) {
+        self.till.add(credits, -1);
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.credits.fetch_add(credits, Ordering::Relaxed);
     }
@@ -225,7 +245,7 @@ impl Gate for DbGate {
     fn give_back(&self, credits: i64) {
         self.calls.fetch_sub(1, Ordering::Relaxed);
         self.credits.fetch_sub(credits, Ordering::Relaxed);
-        self.prepay(credits, 1);
+        self.till.add(credits, 1);
     }
 
     fn settle(&self, counted: i64, charged: i64) -> BoxFuture<'_, Result<(), BoxedError>> {

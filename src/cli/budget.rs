@@ -2,14 +2,15 @@
 //! surely allows; and what our own runs used of it.
 
 use crate::config::Settings;
-use crate::db::accounts::{self, ToldAccount};
+use crate::db::accounts::{self, Guard, ToldAccount};
 use crate::db::{Connection, DbError, clock};
-use crate::domain::budget::{month_before, month_of};
-use crate::domain::{Account, Budget, Stamp};
+use crate::domain::{Budget, Stamp};
 use crate::sources::{Access, SANDBOX_PREFIX, Source};
 
 /// A plan that was told longer ago is asked for again: it may have shrunk.
 const OLD_AFTER_MS: i64 = 24 * 3_600_000;
+/// A month that is spent stays so for a while: not each refused run has to ask.
+const FRESH_FOR_MS: i64 = 3_600_000;
 
 /// Under which names a source's data may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +52,11 @@ impl std::fmt::Display for Origin {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Allowance {
     pub budget: Budget,
+    /// To hold calls against; `None` = no limit.
+    pub guard: Option<Guard>,
     pub origin: Origin,
     pub now: Stamp,
     pub told: Option<ToldAccount>,
@@ -62,8 +65,16 @@ pub struct Allowance {
 impl Allowance {
     /// A limit that the vendor told long enough ago to be another now.
     pub fn is_old(&self) -> bool {
-        let old = |told: ToldAccount| self.now.millis() - told.told_at.millis() > OLD_AFTER_MS;
-        self.origin == Origin::Told && self.told.is_some_and(old)
+        self.origin == Origin::Told && self.age_ms() > OLD_AFTER_MS
+    }
+
+    /// Told so lately that asking again is no use.
+    pub fn is_fresh(&self) -> bool {
+        self.age_ms() < FRESH_FOR_MS
+    }
+
+    fn age_ms(&self) -> i64 {
+        self.told.map_or(i64::MAX, |told| self.now.millis() - told.told_at.millis())
     }
 }
 
@@ -80,51 +91,25 @@ pub fn allowance(
     let told = accounts::find(conn, &names[0])?;
     let account = told.map(|told| told.account).unwrap_or_default();
     // What a sandbox tells of a plan limits nobody.
-    let told_limit = account.credits_per_month.filter(|_| label != Label::Sandbox);
+    let told_limit = account.credits_per_month.filter(|limit| label != Label::Sandbox && *limit > 0);
     let (limit, origin) = match (settings.credits_per_month, told_limit) {
         (Some(limit), _) => (i64::try_from(limit).unwrap_or(i64::MAX), Origin::Setting),
         (None, Some(limit)) => (limit, Origin::Told),
         (None, None) if label == Label::Sandbox => (0, Origin::Usual("sandbox")),
         (None, None) => (i64::try_from(access.credits_per_month).unwrap_or(i64::MAX), Origin::Usual(access.kind)),
     };
-    let (began, resets_at) = period(&account, now);
+    let (began, resets_at) = accounts::period(&account, now);
     // A limit that was chosen holds for generated data, too.
-    let counted = if origin == Origin::Setting { &names[..] } else { &names[..1] };
-    let counted: Vec<&str> = counted.iter().map(String::as_str).collect();
-    let mut used = accounts::used_since(conn, &counted, began)?;
-    if let (Some(told), Some(told_used)) = (told, account.credits_used)
-        && told.told_at >= began
-        && origin == Origin::Told
-    {
-        // Others may use the key, too.
-        used = used.max(told_used.saturating_add(accounts::used_since(conn, &counted, told.told_at)?));
-    }
-    let budget = Budget { limit: (limit > 0).then_some(limit), used, resets_at };
-    Ok(Allowance { budget, origin, now, told })
-}
-
-/// The running month of a plan: what the vendor told of its end, else the calendar's.
-fn period(account: &Account, now: Stamp) -> (Stamp, Stamp) {
-    match account.resets_at {
-        Some(resets_at) if resets_at > now && month_before(resets_at) <= now => (month_before(resets_at), resets_at),
-        _ => month_of(now),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_s_own_month_goes_before_the_calendar_s() {
-        let stamp = |text: &str| Stamp::parse(text).unwrap();
-        let now = stamp("2026-11-25T12:00:00Z");
-        let told = |resets_at| period(&Account { resets_at, ..Account::default() }, now);
-        let anchored = stamp("2026-12-10T08:00:00Z");
-        assert_eq!(told(Some(anchored)), (stamp("2026-11-10T08:00:00Z"), anchored));
-        // Told long ago, or nonsense.
-        for resets_at in [None, Some(stamp("2026-11-01T00:00:00Z")), Some(stamp("2030-01-01T00:00:00Z"))] {
-            assert_eq!(told(resets_at), (stamp("2026-11-01T00:00:00Z"), stamp("2026-12-01T00:00:00Z")));
-        }
-    }
+    let sources = if origin == Origin::Setting { names } else { vec![names[0].clone()] };
+    // Others may use the key, too.
+    let by_others = match (told, account.credits_used) {
+        (Some(told), Some(used)) if told.told_at >= began && origin == Origin::Told => (used - told.own_used).max(0),
+        _ => 0,
+    };
+    let guard = Guard { limit, sources, began, resets_at, by_others };
+    let budget = guard.budget(conn)?;
+    Ok(match limit > 0 {
+        true => Allowance { budget, guard: Some(guard), origin, now, told },
+        false => Allowance { budget: Budget { limit: None, ..budget }, guard: None, origin, now, told },
+    })
 }

@@ -42,5 +42,5 @@ pub fn man(args: &ManArgs) -> anyhow::Result<Outcome> {
 }
 
 fn told(command: &str, text: String) -> Outcome {
-    Outcome { exit: Exit::Ok, report: Report::new(command, ""), text: text.trim_end().to_owned() }
+    Outcome::new(Exit::Ok, Report::new(command, ""), text.trim_end().to_owned())
 }

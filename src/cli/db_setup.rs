@@ -33,7 +33,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     } else {
         (Exit::Ok, format!("{url}: {} migration(s) applied: {}", applied.len(), applied.join(", ")))
     };
-    Ok(Outcome { exit, report, text })
+    Ok(Outcome::new(exit, report, text))
 }
 
 fn apply(context: &Context) -> Result<Vec<String>, DbError> {

@@ -136,7 +136,9 @@ pub fn main() -> ExitCode {
     };
     let outcome = run(&cli);
     let exit = outcome.exit;
-    output::print(&outcome, cli.global.output, cli.global.quiet);
+    // A page that was asked for is what there is to say.
+    let quiet = cli.global.quiet && !matches!(cli.command, Command::Completions(_) | Command::Man(_));
+    output::print(&outcome, cli.global.output, quiet);
     exit.into()
 }
 
@@ -146,13 +148,9 @@ impl Cli {
     fn with_planned_options(mut self) -> Cli {
         let Command::Plan(args) = &mut self.command else { return self };
         args.take_every();
-        let words = std::iter::once("coinetl".to_owned()).chain(args.command.iter().cloned());
-        if args.command.is_empty() {
-            return self;
-        }
         // What is wrong with it is told by the command itself.
-        let Ok(planned) = Cli::try_parse_from(words) else { return self };
-        let Global { database_url, source, sandbox, output, verbose, quiet, .. } = planned.global;
+        let Ok(planned) = args.planned() else { return self };
+        let Global { database_url, source, sandbox, output, verbose, quiet, .. } = planned;
         let global = &mut self.global;
         global.database_url = global.database_url.take().or(database_url);
         global.source = global.source.take().or(source);
@@ -168,10 +166,8 @@ impl Cli {
 
 fn run(cli: &Cli) -> Outcome {
     let name = cli.command.name();
-    let failed = |err: anyhow::Error, source: &str| Outcome {
-        exit: exit::of(&err),
-        report: Report::failed(name, source, &err),
-        text: String::new(),
+    let failed = |err: anyhow::Error, source: &str| {
+        Outcome::new(exit::of(&err), Report::failed(name, source, &err), String::new())
     };
     // These need no settings: packagers call them, wherever they are.
     let told = match &cli.command {
@@ -208,9 +204,10 @@ fn run(cli: &Cli) -> Outcome {
         quiet: cli.global.quiet,
     };
     let result = dispatch(&cli.command, &context);
-    // The other run, which is still at it, tells how it ends.
-    let busy = result.as_ref().is_err_and(|err| matches!(err.downcast_ref(), Some(DbError::LeaseHeld { .. })));
+    let held = result.as_ref().is_err_and(|err| matches!(err.downcast_ref(), Some(DbError::LeaseHeld { .. })));
     let outcome = result.unwrap_or_else(|err| failed(err, source));
+    // The other run, which is still at it, tells how it ends.
+    let busy = held || outcome.busy;
     if let Some(url) = ping_url.filter(|_| !busy && outcome.exit != Exit::Usage) {
         ping::tell(&url, outcome.exit);
     }

@@ -14,6 +14,14 @@ pub struct Outcome {
     pub report: Report,
     /// What a person reads, without a line end at the end; empty where the error says it all.
     pub text: String,
+    /// Another run of the same command is at it, and tells how that ends.
+    pub busy: bool,
+}
+
+impl Outcome {
+    pub fn new(exit: Exit, report: Report, text: String) -> Self {
+        Outcome { exit, report, text, busy: false }
+    }
 }
 
 /// What every command tells a program.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 
+use super::budget::allowance;
 use super::run::{Vendor, api_name, pace};
 use crate::config::Settings;
 use crate::db::calls::{self, Turn};
@@ -29,6 +30,8 @@ pub struct Probed<T> {
     pub stored_as: String,
     pub run_id: Option<i64>,
     pub cost: Cost,
+    /// From the call that was answered to its answer, without the wait for its turn.
+    pub took: Duration,
 }
 
 /// Asks once, with retries where they make sense. `conn` is a database with this binary's schema.
@@ -47,16 +50,19 @@ pub async fn ask<T>(
         let client = Client::new(vendor.source, vendor.access.clone(), gate, patience)?;
         let answer = client.fetch(request, read).await;
         let stored_as = stored_as(vendor, answer.as_ref().ok());
+        let took = answer.as_ref().map_or(Duration::ZERO, |answer| answer.took);
         let content = answer.map(|answer| answer.content).map_err(Into::into);
-        return Ok(Probed { content, stored_as, run_id: None, cost: Cost::default() });
+        return Ok(Probed { content, stored_as, run_id: None, cost: Cost::default(), took });
     };
     runs::relax_durability(&mut conn)?;
     let access = pace(&mut conn, settings, vendor)?;
     runs::bury_old(&mut conn, command)?;
     let run_id = runs::begin(&mut conn, command, &vendor.name())?;
     let interval = calls::interval(access.calls_per_minute);
-    let control = Shared::new(conn);
-    let turn = Turn { api: api_name(&access), interval, run_id, lease: None };
+    // A look is not worth breaking the month's budget for.
+    let guard = allowance(&mut conn, settings, vendor.source, &access, vendor.label)?.guard;
+    let (control, api) = (Shared::new(conn), api_name(&access));
+    let turn = Turn { api: api.clone(), interval, run_id, lease: None, guard };
     let gate = Arc::new(DbGate::new(control.clone(), turn));
     let client = Client::new(vendor.source, access, gate.clone(), patience)?;
     let answer = client.fetch(request, read).await;
@@ -65,15 +71,21 @@ pub async fn ask<T>(
         Ok(_) => (Status::Ok, None),
         Err(err) => (Status::Failed, Some(err.to_string())),
     };
-    let (unmade, name) = (gate.prepaid(), stored_as.clone());
+    let (unmade, name) = (gate.close().await, stored_as.clone());
+    let has_no_pace = matches!(&answer, Ok(answer) if answer.sandbox) && settings.calls_per_minute.is_none();
     let ended = control.run(move |conn| {
+        if has_no_pace && interval.is_some() {
+            // Nobody has to wait for a turn at a sandbox.
+            calls::forget(conn, &api)?;
+        }
         runs::relabel(conn, run_id, &name)?;
         runs::count_calls(conn, run_id, unmade * -1)?;
         runs::finish(conn, run_id, status, error.as_deref())
     });
     ended.await?;
+    let took = answer.as_ref().map_or(Duration::ZERO, |answer| answer.took);
     let content = answer.map(|answer| answer.content).map_err(Into::into);
-    Ok(Probed { content, stored_as, run_id: Some(run_id), cost: gate.spent() })
+    Ok(Probed { content, stored_as, run_id: Some(run_id), cost: gate.spent(), took })
 }
 
 fn stored_as<T>(vendor: &Vendor, answer: Option<&Answer<T>>) -> String {

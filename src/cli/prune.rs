@@ -12,12 +12,15 @@ use crate::db::runs::Status;
 use crate::db::{DbError, Session, clock, migrate};
 use crate::domain::{Cost, Stamp};
 use crate::exit::{self, Exit, UsageError};
+use crate::sources::SANDBOX_PREFIX;
 
 pub const NAME: &str = "prune";
 /// What a run for all sources is recorded under.
 const ALL: &str = "all";
-/// Coins whose prices are looked through in one transaction.
-const ASSETS_A_BATCH: i64 = 200;
+/// Coins whose prices are looked through in one transaction: others want to write, too.
+const ASSETS_A_BATCH: i64 = 20;
+/// Quotes of so much time are looked through in one transaction.
+const QUOTES_A_BATCH_MS: i64 = 3_600_000;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -29,7 +32,7 @@ pub struct Args {
     what: Vec<Kind>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Kind {
     Prices,
     Quotes,
@@ -37,13 +40,22 @@ enum Kind {
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let started = Instant::now();
-    let source = context.source_is_chosen.then(|| context.settings.source.name());
+    let name = context.settings.source.name();
+    let source = match (context.sandbox, context.source_is_chosen) {
+        (true, _) => Some(format!("{SANDBOX_PREFIX}{name}")),
+        (false, true) => Some(name.to_owned()),
+        (false, false) => None,
+    };
+    let source = source.as_deref();
+    let mut kinds = args.what.clone();
+    kinds.sort();
+    kinds.dedup();
     let mut opened = migrate::open_current(&context.settings.database_url)?;
     let cutoff = cutoff(clock::now(&mut opened.conn)?, args.older_than)?;
     let mut session = Session::begin(opened, NAME, source.unwrap_or(ALL), context.wait)?;
     let mut report = Report::new(NAME, session.source());
     report.run_id = Some(session.run_id());
-    let result = args.what.iter().try_for_each(|kind| {
+    let result = kinds.iter().try_for_each(|kind| {
         let what = match kind {
             Kind::Prices => What::Prices,
             Kind::Quotes => What::Quotes,
@@ -72,7 +84,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         kept => format!("; {kept} more are kept: no final candle or window holds them yet, or they are the newest"),
     };
     let text = format!("{} observations before {cutoff} UTC deleted{kept} ({:.1} s)", tally.written, report.seconds);
-    Ok(Outcome { exit, text: if report.error.is_some() { String::new() } else { text }, report })
+    let text = if report.error.is_some() { String::new() } else { text };
+    Ok(Outcome::new(exit, report, text))
 }
 
 fn cutoff(now: Stamp, age: Duration) -> Result<Stamp, UsageError> {
@@ -88,11 +101,18 @@ fn delete(session: &mut Session, what: What, source: Option<&str>, cutoff: Stamp
         batch.tally.written += deleted as i64;
     };
     match what {
-        What::Quotes => session.batch(|batch| {
-            let deleted = prune::quotes(batch, source, cutoff)?;
-            count(batch, deleted);
-            Ok(())
-        })?,
+        What::Quotes => {
+            let mut from = prune::first_quote(session.conn(), source, None, cutoff)?;
+            while let Some(first) = from {
+                let end = Stamp::from_millis(first.millis() + QUOTES_A_BATCH_MS).map_or(cutoff, |end| end.min(cutoff));
+                session.batch(|batch| {
+                    let deleted = prune::quotes(batch, source, first, end)?;
+                    count(batch, deleted);
+                    Ok(())
+                })?;
+                from = prune::first_quote(session.conn(), source, Some(end), cutoff)?;
+            }
+        }
         What::Prices => {
             let highest = prune::highest_asset(session.conn())?;
             let mut first = 1;

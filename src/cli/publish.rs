@@ -117,7 +117,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         Some(_) => String::new(),
         None => format!("{}: {} events of {runs} run(s) sent ({:.1} s)", broker.topic, tally.written, report.seconds),
     };
-    Ok(Outcome { exit, report, text })
+    Ok(Outcome::new(exit, report, text))
 }
 
 fn dry_run(args: &Args, broker: &BrokerSettings, conn: &mut Connection) -> anyhow::Result<Outcome> {
@@ -135,7 +135,7 @@ fn dry_run(args: &Args, broker: &BrokerSettings, conn: &mut Connection) -> anyho
     report.more.insert("topic".into(), json!(broker.topic));
     report.more.insert("due".into(), json!(due));
     report.more.insert("rows_due".into(), json!(rows));
-    Ok(Outcome { exit: Exit::Ok, report, text })
+    Ok(Outcome::new(Exit::Ok, report, text))
 }
 
 #[derive(Debug, thiserror::Error)]

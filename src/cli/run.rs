@@ -117,7 +117,7 @@ where
         let session = Session::begin(writer, command, &vendor.name(), context.wait)?;
         let (run_id, lease) = (session.run_id(), session.lease().clone());
         let interval = calls::interval(access.calls_per_minute);
-        let turn = Turn { api: api_name(&access), interval, run_id, lease: Some(lease) };
+        let turn = Turn { api: api_name(&access), interval, run_id, lease: Some(lease), guard: None };
         let gate = Arc::new(DbGate::new(Shared::new(control), turn));
         let patience = Patience { timeout: settings.timeout, backoff: settings.backoff, retries: MAX_RETRIES };
         let client = Client::new(vendor.source, access, gate.clone(), patience);
@@ -154,7 +154,7 @@ where
             }
         };
         heartbeat.abort();
-        let unmade = gate.prepaid();
+        let unmade = gate.close().await;
         let mut outcome = sink.run(move |sink| conclude(sink.session(), command, run_id, unmade, result)).await;
         let spent = gate.spent();
         outcome.report.calls = outcome.report.calls.max(spent.calls);
@@ -196,11 +196,14 @@ pub fn api_name(access: &Access) -> String {
 /// Ends the run in the database and puts its result into words.
 fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: Cost, result: anyhow::Result<Done>) -> Outcome {
     let tally = session.tally();
+    let mut busy = false;
     let (mut status, mut exit, mut error, done) = match result {
         Ok(done) => judge(&tally, done),
         Err(err) => {
             // A call finds out as well as a batch, and tells it as the cause of its own failure.
-            let (status, exit) = match err.chain().find_map(|cause| cause.downcast_ref::<DbError>()) {
+            let of_database = err.chain().find_map(|cause| cause.downcast_ref::<DbError>());
+            busy = matches!(of_database, Some(DbError::LeaseHeld { .. } | DbError::LeaseLost { .. }));
+            let (status, exit) = match of_database {
                 // The new owner does the rest: nothing is missing in the end.
                 Some(DbError::LeaseLost { .. }) => (Status::Failed, Exit::TryLater),
                 _ if stored_any(&tally) => (Status::Partial, Exit::Partial),
@@ -230,7 +233,7 @@ fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: Cost, res
     report.error = error;
     report.more = done.more;
     report.set_tally(&tally);
-    Outcome { exit, report, text: done.text }
+    Outcome { exit, report, text: done.text, busy }
 }
 
 fn judge(tally: &Tally, mut done: Done) -> (Status, Exit, Option<String>, Done) {
@@ -260,33 +263,32 @@ impl<S: Sink> Job<S> {
     /// Refuses the run before its first call when the month's budget does not allow it, and holds
     /// each call against what is left.
     async fn keep_within_budget(&self, settings: &Settings, label: Label, estimate: &Estimate) -> anyhow::Result<()> {
-        let (allowed, cost) = self.weigh(settings, label, estimate)?;
+        let (mut allowed, cost) = self.weigh(settings, label, estimate)?;
         let mut over = OverBudget::check(&allowed.budget, cost.credits);
-        let mut budget = allowed.budget;
         // A limit that nobody chose may have become another: ask before refusing, and once a day.
-        if settings.credits_per_month.is_none() && (over.is_some() || allowed.is_old()) {
-            match self.ask_account().await {
-                Ok(false) => {}
-                Ok(true) => {
-                    let (allowed, cost) = self.weigh(settings, self.surely(label), estimate)?;
-                    budget = allowed.budget;
-                    over = OverBudget::check(&budget, cost.credits);
-                    // What the question itself cost is in both figures.
-                    budget.used = budget.used.saturating_sub(self.gate.spent().credits);
-                }
-                Err(err) if err.downcast_ref::<SourceError>().is_some_and(|err| !err.ends_the_run()) => {
-                    log::warn!("the plan can't be asked for ({err}); going by what is known of it");
-                }
-                Err(err) => return Err(err),
-            }
+        let ask = (over.is_some() && !allowed.is_fresh()) || allowed.is_old();
+        if settings.credits_per_month.is_none() && ask && self.ask_account().await? {
+            let cost;
+            (allowed, cost) = self.weigh(settings, self.surely(label), estimate)?;
+            over = OverBudget::check(&allowed.budget, cost.credits);
         }
         match over {
             Some(over) => Err(over.into()),
             None => {
-                self.gate.keep_within(budget);
+                self.gate.keep_within(allowed.guard);
                 Ok(())
             }
         }
+    }
+
+    /// Coins stored under the names that this run's may get, as `count` counts them.
+    pub async fn known_coins(
+        &self,
+        count: fn(&mut Connection, &[String]) -> Result<u64, DbError>,
+    ) -> Result<u64, DbError> {
+        let stored = self.stored();
+        let names = if stored.sure { vec![stored.name] } else { Label::Unsure.names(self.source()) };
+        self.sink.run(move |sink| count(sink.session().conn(), &names)).await
     }
 
     fn weigh(&self, settings: &Settings, label: Label, estimate: &Estimate) -> Result<(Allowance, Cost), DbError> {
@@ -316,17 +318,31 @@ impl<S: Sink> Job<S> {
     async fn ask_account(&self) -> anyhow::Result<bool> {
         let source = self.source();
         let Some(request) = source.account(self.client.access()) else { return Ok(false) };
-        let account = self.fetch(&request, |body| read_account(source, body)).await?;
-        let Some(account) = account else { return Ok(false) };
+        let told = self.fetch(&request, |body| read_account(source, body)).await;
         let name = self.stored().name;
-        self.sink.run(move |sink| sink.session().batch(|batch| accounts::keep(batch.conn, &name, &account))).await?;
-        Ok(true)
+        match told {
+            Ok(Some(account)) => {
+                let kept = self
+                    .sink
+                    .run(move |sink| sink.session().batch(|batch| accounts::keep(batch.conn, &name, &account)));
+                kept.await?;
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            // A key that is refused here is refused everywhere; an endpoint that is not there is not.
+            Err(err) if is_fatal(&err) => Err(err),
+            Err(err) => {
+                log::warn!("the plan can't be asked for ({err}); going by what is known of it");
+                self.sink.run(move |sink| sink.session().batch(|batch| accounts::renew(batch.conn, &name))).await?;
+                Ok(false)
+            }
+        }
     }
 
     /// Fetches an answer and makes sure that it is stored under the right name: the first one
     /// tells whether the data is generated, and all others must agree.
     pub async fn fetch<T>(&self, request: &Request, read: impl Fn(Body) -> Result<T, ArrayError>) -> anyhow::Result<T> {
-        let Answer { content, sandbox } = self.client.fetch(request, read).await?;
+        let Answer { content, sandbox, .. } = self.client.fetch(request, read).await?;
         let name = match sandbox {
             true => format!("{SANDBOX_PREFIX}{}", self.source().name()),
             false => self.source().name().to_owned(),
@@ -349,6 +365,13 @@ impl<S: Sink> Job<S> {
         }
         Ok(content)
     }
+}
+
+/// Whether an answer about the plan tells that no other call would go better.
+fn is_fatal(err: &anyhow::Error) -> bool {
+    let Some(err) = err.downcast_ref::<SourceError>() else { return true };
+    let of_this_call = matches!(err, SourceError::NotFound { .. } | SourceError::Plan { .. });
+    err.ends_the_run() && !of_this_call
 }
 
 /// The plan in a vendor's answer.

@@ -69,5 +69,5 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         sandbox.stop().await;
         anyhow::Ok(())
     })?;
-    Ok(Outcome { exit: Exit::Ok, report: Report::new("sandbox", ""), text: String::new() })
+    Ok(Outcome::new(Exit::Ok, Report::new("sandbox", ""), String::new()))
 }

@@ -35,15 +35,30 @@ pub fn all(conn: &mut Connection, source: &str, vs_currency: &str) -> Result<Vec
     sql(read).bind(ASK_AGAIN_AFTER_US).bind(source).bind(vs_currency).load(conn, "reading absent coins")
 }
 
+/// Which absent coins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absences {
+    All,
+    /// Not asked for lately, so that the next run asks.
+    Due,
+}
+
 /// How many active coins of a source are known to be without a price in a currency.
-pub fn count(conn: &mut Connection, source: &str, vs_currency: &str) -> Result<i64, DbError> {
+pub fn count(conn: &mut Connection, source: &str, vs_currency: &str, which: Absences) -> Result<i64, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Count {
         #[diesel(sql_type = BigInt)]
         n: i64,
     }
-    let read = "SELECT COUNT(*) AS n FROM absences b JOIN assets a ON a.id = b.asset_id \
-                WHERE a.source = ? AND a.active = TRUE AND b.vs_currency = ?";
+    let now = conn.backend().now_us();
+    let due = match which {
+        Absences::All => String::new(),
+        Absences::Due => format!(" AND NOT (b.asked_us > {now} - {ASK_AGAIN_AFTER_US} AND b.asked_us <= {now})"),
+    };
+    let read = format!(
+        "SELECT COUNT(*) AS n FROM absences b JOIN assets a ON a.id = b.asset_id \
+         WHERE a.source = ? AND a.active = TRUE AND b.vs_currency = ?{due}"
+    );
     let row = sql(read).bind(source).bind(vs_currency).first::<Count>(conn, "counting absent coins")?;
     Ok(row.map_or(0, |row| row.n))
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use diesel::sql_types::BigInt;
 
+use super::accounts::Guard;
 use super::conn::Connection;
 use super::error::DbError;
 use super::lease::Lease;
@@ -15,7 +16,7 @@ use super::runs;
 use super::sql::sql;
 use super::transaction::transaction;
 use super::url::Backend;
-use crate::domain::Cost;
+use crate::domain::{Budget, Cost};
 
 /// Slots are this much further apart than the limit says, so that jitter on the way does not make
 /// two calls too close for the vendor. The wall time stays within 2 %.
@@ -31,6 +32,8 @@ pub struct Turn {
     pub run_id: i64,
     /// A run that only reads holds none.
     pub lease: Option<Lease>,
+    /// What the month allows; `None` = no limit.
+    pub guard: Option<Guard>,
 }
 
 pub fn interval(calls_per_minute: u32) -> Option<Duration> {
@@ -44,6 +47,8 @@ pub enum Step {
     Go(Instant),
     /// Ask again at this moment, with `seen` in hand.
     Wait { until: Instant, seen: i64 },
+    /// Not this month: it stands so.
+    Over(Budget),
 }
 
 #[derive(diesel::QueryableByName)]
@@ -62,6 +67,12 @@ pub fn claim(conn: &mut Connection, turn: &Turn, cost: Cost, seen: Option<i64>) 
         match &turn.lease {
             Some(lease) => lease.confirm(conn)?,
             None => runs::touch(conn, turn.run_id)?,
+        }
+        if let Some(guard) = &turn.guard {
+            let budget = guard.budget(conn)?;
+            if !budget.allows(cost.credits) {
+                return Ok(Step::Over(budget));
+            }
         }
         let start = match turn.interval {
             None => Instant::now(),

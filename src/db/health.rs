@@ -1,6 +1,6 @@
 //! What `doctor` wants to know of a database: does it answer, may we write, how large is what.
 
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::conn::Connection;
 use super::error::DbError;
@@ -87,6 +87,9 @@ pub struct LastRun {
     /// Seconds since it began.
     #[diesel(sql_type = BigInt)]
     pub age: i64,
+    /// Its owner gave a sign of life lately.
+    #[diesel(sql_type = Bool)]
+    pub alive: bool,
 }
 
 /// The newest run of each command and source that stores something.
@@ -99,9 +102,11 @@ pub fn last_runs(conn: &mut Connection) -> Result<Vec<LastRun>, DbError> {
         }
     };
     sql(format!(
-        "SELECT r.command, r.source, r.status, r.rows_written, r.error, {age} AS age FROM runs r \
+        "SELECT r.command, r.source, r.status, r.rows_written, r.error, {age} AS age, \
+         EXISTS (SELECT 1 FROM leases l WHERE l.run_id = r.id AND l.heartbeat_us > {} - 15000000) AS alive FROM runs r \
          JOIN (SELECT MAX(id) AS id FROM runs WHERE command NOT IN ('plan', 'doctor') GROUP BY command, source) n \
-         ON n.id = r.id ORDER BY r.command, r.source"
+         ON n.id = r.id ORDER BY r.command, r.source",
+        conn.backend().now_us()
     ))
     .load(conn, "reading the last runs")
 }

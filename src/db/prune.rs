@@ -4,7 +4,7 @@
 //! lengths do. The newest price of a coin and currency stays, however old: it is what the coin is
 //! worth as far as anybody knows, and the next run would only store it again.
 
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::conn::Connection;
 use super::error::DbError;
@@ -15,7 +15,7 @@ use crate::domain::Stamp;
 
 /// Timeframes of candles, with their lengths in seconds.
 const TIMEFRAMES: [(&str, i64); 6] =
-    [("1m", 60), ("5m", 300), ("15m", 900), ("1h", 3_600), ("6h", 21_600), ("1d", 86_400)];
+    [("1h", 3_600), ("1d", 86_400), ("1m", 60), ("5m", 300), ("15m", 900), ("6h", 21_600)];
 /// Those of windows of quotes.
 const WINDOWS: [(&str, i64); 3] = [("1m", 60), ("5m", 300), ("1h", 3_600)];
 
@@ -60,19 +60,23 @@ pub fn prices(
     cutoff: Stamp,
 ) -> Result<usize, DbError> {
     let backend = batch.conn.backend();
-    let covers: Vec<String> = TIMEFRAMES
+    // One lookup by the whole key for each timeframe, the likeliest first: a single one for all of them
+    // would walk through all candles of the coin, for each of its prices.
+    let covered: Vec<String> = TIMEFRAMES
         .iter()
         .map(|(name, seconds)| {
-            format!("(c.timeframe = '{name}' AND c.open_time = {})", floor(backend, "p.observed_at", *seconds, "000"))
+            let open = floor(backend, "p.observed_at", *seconds, "000");
+            format!(
+                "EXISTS (SELECT 1 FROM candles c WHERE c.asset_id = p.asset_id AND c.vs_currency = p.vs_currency \
+                 AND c.timeframe = '{name}' AND c.open_time = {open} AND c.final = TRUE AND c.origin = 'rollup')"
+            )
         })
         .collect();
     let folded = format!(
-        "p.asset_id BETWEEN ? AND ? AND p.observed_at < {} AND p.observed_at < n.newest{} AND EXISTS (\
-         SELECT 1 FROM candles c WHERE c.asset_id = p.asset_id AND c.vs_currency = p.vs_currency \
-         AND c.final = TRUE AND c.origin = 'rollup' AND ({}))",
+        "p.asset_id BETWEEN ? AND ? AND p.observed_at < {} AND p.observed_at < n.newest{} AND ({})",
         before(backend),
         if source.is_some() { " AND p.asset_id IN (SELECT id FROM assets WHERE source = ?)" } else { "" },
-        covers.join(" OR ")
+        covered.join(" OR ")
     );
     let newest = "(SELECT asset_id, vs_currency, MAX(observed_at) AS newest FROM prices \
                   WHERE asset_id BETWEEN ? AND ? GROUP BY asset_id, vs_currency)";
@@ -91,8 +95,38 @@ pub fn prices(
     delete.execute(batch.conn, "deleting folded prices")
 }
 
-/// Deletes what is folded of the quotes. The newest of each session stays: its extremes go on.
-pub fn quotes(batch: &mut Batch<'_>, source: Option<&str>, cutoff: Stamp) -> Result<usize, DbError> {
+/// The first quote before the cutoff, or the first of those from a moment on; to the millisecond.
+pub fn first_quote(
+    conn: &mut Connection,
+    source: Option<&str>,
+    from: Option<Stamp>,
+    cutoff: Stamp,
+) -> Result<Option<Stamp>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct First {
+        #[diesel(sql_type = Nullable<Timestamp>)]
+        first: Option<chrono::NaiveDateTime>,
+    }
+    let before = before(conn.backend());
+    let read = format!(
+        "SELECT MIN(observed_at) AS first FROM crypto_metrics WHERE observed_at < {before}{}{}",
+        if from.is_some() { format!(" AND observed_at >= {before}") } else { String::new() },
+        if source.is_some() { " AND source = ?" } else { "" }
+    );
+    let mut read = sql(read).bind(cutoff.text().as_str());
+    if let Some(from) = from {
+        read = read.bind(from.text().as_str());
+    }
+    if let Some(source) = source {
+        read = read.bind(source);
+    }
+    let first = read.first::<First>(conn, "looking for the oldest quote")?.and_then(|row| row.first);
+    Ok(first.and_then(|first| Stamp::from_datetime(first.and_utc()).ok()))
+}
+
+/// Deletes what is folded of the quotes of a span of time. The newest of each session stays: its
+/// extremes go on.
+pub fn quotes(batch: &mut Batch<'_>, source: Option<&str>, from: Stamp, end: Stamp) -> Result<usize, DbError> {
     let backend = batch.conn.backend();
     let covered: Vec<String> = WINDOWS
         .iter()
@@ -105,7 +139,7 @@ pub fn quotes(batch: &mut Batch<'_>, source: Option<&str>, cutoff: Stamp) -> Res
         })
         .collect();
     let folded = format!(
-        "p.observed_at < {} AND p.sequence < n.newest{} AND {}",
+        "p.observed_at >= {0} AND p.observed_at < {0} AND p.sequence < n.newest{1} AND {2}",
         before(backend),
         if source.is_some() { " AND p.source = ?" } else { "" },
         covered.join(" AND ")
@@ -122,7 +156,7 @@ pub fn quotes(batch: &mut Batch<'_>, source: Option<&str>, cutoff: Stamp) -> Res
         ),
     };
     // SQLite compares texts: a cutoff to the millisecond sorts right among microseconds.
-    let delete = sql(delete).bind(cutoff.text().as_str());
+    let delete = sql(delete).bind(from.text().as_str()).bind(end.text().as_str());
     let delete = if let Some(source) = source { delete.bind(source) } else { delete };
     delete.execute(batch.conn, "deleting folded quotes")
 }

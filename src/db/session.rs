@@ -12,7 +12,7 @@ use crate::domain::Cost;
 
 /// A batch that met another writer is tried again this often, and no longer than this.
 const MAX_CONFLICTS: u32 = 5;
-pub const CONFLICT_PATIENCE: Duration = Duration::from_secs(15);
+pub const CONFLICT_PATIENCE: Duration = Duration::from_secs(25);
 
 pub struct Session {
     // Before `conn`: see `RawSqlite`.

@@ -46,7 +46,7 @@ pub enum SourceError {
     OtherSource { endpoint: String, expected: String, got: String, setting: &'static str },
     #[error("the HTTP client can't start: {0}; install the system's CA certificates (package ca-certificates)")]
     Client(String),
-    #[error("a call could not be counted")]
+    #[error("{0}")]
     Gate(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

@@ -15,6 +15,7 @@ pub enum Field {
     Null,
     Number(f64),
     Text(String),
+    Flag(bool),
     /// A type that no field of ours has, by its name.
     Other(&'static str),
 }
@@ -26,6 +27,7 @@ impl Field {
             Field::Absent | Field::Null => Ok(None),
             Field::Text(text) => Ok(Some(text)),
             Field::Number(number) => Ok(Some(number.to_string())),
+            Field::Flag(_) => Err(format!("{name} is a boolean, not a text")),
             Field::Other(kind) => Err(format!("{name} is {kind}, not a text")),
         }
     }
@@ -36,6 +38,7 @@ impl Field {
             Field::Absent | Field::Null => Ok(None),
             Field::Text(text) => Stamp::parse(text).map(Some).map_err(|err| format!("{name} is {err}")),
             Field::Number(number) => Err(format!("{name} is a number ({number}), not a time")),
+            Field::Flag(_) => Err(format!("{name} is a boolean, not a time")),
             Field::Other(kind) => Err(format!("{name} is {kind}, not a time")),
         }
     }
@@ -50,6 +53,7 @@ impl Field {
                 let number = text.trim().parse();
                 Some(number.map_err(|_| format!("{} is not a number: {text:?}", column.name()))?)
             }
+            Field::Flag(_) => return Err(format!("{} is a boolean, not a number", column.name())),
             Field::Other(kind) => return Err(format!("{} is {kind}, not a number", column.name())),
         };
         figures.set(column, value).map_err(|err| err.to_string())
@@ -90,6 +94,14 @@ pub fn id_of_broken(record: &[u8]) -> Option<String> {
     id.label("id").ok()?
 }
 
+/// The text member of this name in a record that is no JSON and has no objects inside.
+pub fn text_of_broken(record: &[u8], name: &str) -> Option<String> {
+    let text = String::from_utf8_lossy(record);
+    let (_, behind) = text.split_once(&format!("\"{name}\""))?;
+    let value = behind.trim_ascii_start().strip_prefix(':')?;
+    serde_json::Deserializer::from_str(value).into_iter::<String>().next()?.ok()
+}
+
 /// Takes a record of a map apart: its key and its value.
 pub fn keyed(record: &[u8]) -> Option<(String, &[u8])> {
     let mut keys = serde_json::Deserializer::from_slice(record).into_iter::<String>();
@@ -117,8 +129,8 @@ impl<'de> Visitor<'de> for FieldVisitor {
         Ok(Field::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Field, E> {
-        Ok(Field::Other("a boolean"))
+    fn visit_bool<E>(self, value: bool) -> Result<Field, E> {
+        Ok(Field::Flag(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Field, E> {

@@ -87,6 +87,8 @@ pub struct Answer<T> {
     pub content: T,
     /// The server says that the data is generated.
     pub sandbox: bool,
+    /// From the request to the last byte.
+    pub took: Duration,
 }
 
 pub struct Client {
@@ -219,6 +221,7 @@ impl Client {
         let endpoint = request.endpoint;
         let older = request.older.as_ref().filter(|_| self.takes_older.load(Ordering::Relaxed));
         let url = format!("{}{}", self.access.base_url, older.unwrap_or(&request.target));
+        let sent = Instant::now();
         let mut response = self.http.get(url).send().await.map_err(|err| self.unreachable(err))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
@@ -262,6 +265,7 @@ impl Client {
             }
             body.write_all(&chunk).map_err(|err| SourceError::malformed(endpoint, err.into()))?;
         }
+        let took = sent.elapsed();
         let mut body = Body { file: body, shape: request.shape.clone() };
         let said = said_of_itself(&mut body).map_err(|why| SourceError::malformed(endpoint, why))?;
         let body_start = &self.without_key(&said);
@@ -283,7 +287,7 @@ impl Client {
             }
         }
         let content = read(body).map_err(|why| SourceError::malformed(endpoint, why))?;
-        Ok(Answer { content, sandbox })
+        Ok(Answer { content, sandbox, took })
     }
 
     async fn settle(&self, counted: i64, charged: i64) -> Result<(), SourceError> {

@@ -50,7 +50,7 @@ fn no_retry_breaks_the_month() {
     db.setup();
     let gecko = Gecko::with(Vec::new(), |_, _| Some(StubResponse::error(500)));
     let result = db.ask(PRICES, &gecko.url()).env("COINETL_CREDITS_PER_MONTH", "73").json(75);
-    // 71 are expected of a market of unknown size, and were allowed; the first page alone takes five.
+    // 71 are expected of a market of unknown size, and were allowed; three pages in vain take five tries each.
     assert_eq!(result["calls"], 15);
     let result = db.ask(&["prices", "insert", "--top", "250"], &gecko.url()).env("COINETL_CREDITS_PER_MONTH", "17");
     let result = result.json(75);
@@ -139,6 +139,10 @@ fn a_plan_that_grew_is_asked_for_before_refusing(db: &TestDb) {
     );
     assert!(refused["error"].as_str().unwrap().contains("1 of 15000 are left"), "{refused}");
     let large = vendor(450_000, 20_000);
+    // Told just now: asking again is no use for a while.
+    let refused = ask(db, &large, top).json(75);
+    assert_eq!((paths(&large).len(), &refused["calls"]), (0, &0.into()));
+    db.execute("UPDATE accounts SET told_ms = told_ms - 3600000");
     let result = ask(db, &large, top).json(0);
     assert_eq!(paths(&large), [KEY_INFO, LISTINGS]);
     // One credit is what the vendor charged, two were counted beforehand.
@@ -160,8 +164,8 @@ fn a_plan_that_shrank_is_noticed_within_a_day(db: &TestDb) {
         };
         db.execute("DELETE FROM accounts");
         db.execute(&format!(
-            "INSERT INTO accounts (source, credits_per_month, credits_used, told_ms) \
-             VALUES ('coinmarketcap', 450000, 50, {now} - {age_ms})"
+            "INSERT INTO accounts (source, credits_per_month, credits_used, told_ms, own_used) \
+             VALUES ('coinmarketcap', 450000, 50, {now} - {age_ms}, 50)"
         ));
     };
     let shrunk = vendor(100, 100);
@@ -173,6 +177,44 @@ fn a_plan_that_shrank_is_noticed_within_a_day(db: &TestDb) {
     assert_eq!((paths(&shrunk), &refused["calls"]), (vec![KEY_INFO.to_owned()], &1.into()));
     assert!(refused["error"].as_str().unwrap().contains("0 of 100 are left"), "{refused}");
     assert_eq!(db.lines("SELECT credits_per_month, credits_used FROM accounts"), ["100|100"]);
+}
+
+/// The vendor counts what everybody uses; ours goes on from there, run by run, also that of the run
+/// which asked.
+#[test]
+fn what_others_use_of_the_key_counts() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    used(&db, 15_000);
+    // 985 of the 1,000 are the others', or 15,985 of 16,000.
+    let shared = vendor(16_000, 15_996);
+    for _ in 0..4 {
+        // One credit each, and for a hundred coins at most one.
+        ask(&db, &shared, &["prices", "insert", "--top", "100"]).json(0);
+    }
+    assert_eq!(paths(&shared).iter().filter(|path| *path == KEY_INFO).count(), 1);
+    let refused = ask(&db, &shared, &["prices", "insert", "--top", "100"]).json(75);
+    assert!(refused["error"].as_str().unwrap().contains("0 of 16000 are left"), "{refused}");
+}
+
+/// Two commands at once share what is left.
+#[test]
+fn two_commands_at_once_break_no_month() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    let gecko = Gecko::with((0..2_000).map(crate::support::gecko::Record::usual).collect(), |request, state| {
+        let answer = crate::support::gecko::answer(request, state);
+        Some(answer.delay(std::time::Duration::from_millis(40)))
+    });
+    let with = |args: &[&str]| db.ask(args, &gecko.url()).env("COINETL_CREDITS_PER_MONTH", "9");
+    with(&["assets", "upsert"]).json(0);
+    let prices = with(PRICES).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    let assets = with(&["assets", "upsert"]).run();
+    let prices = prices.wait();
+    assert!(prices.code == Some(0) || assets.code == Some(0), "{prices}\n{assets}");
+    assert!(gecko.take_calls().len() <= 9);
+    assert!(db.number("SELECT SUM(calls) FROM runs") <= 9);
 }
 
 #[test]
@@ -189,4 +231,25 @@ fn a_plan_that_cant_be_asked_for_is_told_and_the_old_one_holds() {
     });
     let result: Value = ask(&db, &refusing, PRICES).json(78);
     assert!(result["error"].as_str().unwrap().contains("COINMARKETCAP_API_KEY"), "{result}");
+}
+
+/// A vendor that has no such endpoint, or not for this plan, costs one look a day and no run.
+#[test]
+fn an_account_that_is_not_told_any_more_stops_no_run() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    db.execute(
+        "INSERT INTO accounts (source, credits_per_month, credits_used, told_ms, own_used) \
+         VALUES ('coinmarketcap', 1000, 5, (unixepoch('now') - 90000) * 1000, 0)",
+    );
+    let vendor = Stub::start(|request: &StubRequest| match request.path.as_str() {
+        LISTINGS => StubResponse::json(
+            r#"{"status":{"error_code":0},"data":[{"id":1,"quote":[{"symbol":"USD","price":1.5}]}]}"#,
+        ),
+        _ => StubResponse::new(403, "application/json", r#"{"status":{"error_code":1006,"error_message":"no"}}"#),
+    });
+    let output = ask(&db, &vendor, &["prices", "insert", "--top", "1"]).run().expect(0);
+    assert!(output.stderr.contains("the plan can't be asked for"), "{output}");
+    ask(&db, &vendor, &["prices", "insert", "--top", "1"]).run().expect(0);
+    assert_eq!(paths(&vendor), [KEY_INFO, LISTINGS, LISTINGS]);
 }

@@ -105,7 +105,7 @@ fn a_day(source: &str) {
     let plain = TestDb::new(Backend::Sqlite).unwrap();
     std::fs::copy(db.workdir().file("it.db"), plain.workdir().file("it.db")).expect("a copy of the database");
 
-    let plan = db.coinetl(&["plan", "--source", &format!("{source}")]).json(0);
+    let plan = db.coinetl(&["plan", "--source", source]).json(0);
     // A day: the lines that run hourly 24 times, what runs daily once.
     let planned: i64 = plan["items"]
         .as_array()

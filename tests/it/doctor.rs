@@ -116,18 +116,28 @@ fn a_vendor_that_is_not_well_is_told() {
 }
 
 #[test]
-fn a_month_that_is_spent_and_a_run_that_failed_are_warnings() {
+fn a_month_that_is_spent_and_runs_that_went_wrong_are_told() {
     let db = TestDb::new(Backend::Sqlite).unwrap();
     db.setup();
     let gecko = Gecko::usual(3);
     db.ask(&["assets", "upsert"], &gecko.url()).json(0);
     db.ask(&["prices", "insert"], "http://127.0.0.1:9/api/v3").json(75);
-    let ping = Stub::start(|_: &StubRequest| StubResponse::json(r#"{"gecko_says":"(V3) To the Moon!"}"#));
-    let result = db.ask(&["doctor"], &ping.url()).env("COINETL_CREDITS_PER_MONTH", "2").json(0);
+    let result = db.ask(&["doctor"], &gecko.url()).env("COINETL_CREDITS_PER_MONTH", "7").json(1);
     let budget = check(&result, "budget");
     assert!(budget.0 == Some(true) && budget.2.contains("COINETL_CREDITS_PER_MONTH"), "{result}");
     let told = result["checks"].to_string();
-    assert!(told.contains("prices insert of coingecko: failed") && told.contains("can't be reached"), "{told}");
+    assert!(told.contains("prices insert of coingecko: failed") && told.contains("check the network"), "{told}");
+    // With nothing left the vendor is not even looked at.
+    gecko.take_calls();
+    let result = db.ask(&["doctor"], &gecko.url()).env("COINETL_CREDITS_PER_MONTH", "7").json(1);
+    assert!(check(&result, "source").1.contains("not asked: the month's budget is spent"), "{result}");
+    assert_eq!(gecko.take_calls().len(), 0);
+    // A run that nobody is at any more.
+    db.execute("UPDATE runs SET status = 'running', error = NULL WHERE command = 'prices insert'");
+    let result = db.ask(&["doctor"], &gecko.url()).json(1);
+    assert!(result["checks"].to_string().contains("nobody is at it any more"), "{result}");
+    db.execute("UPDATE runs SET status = 'ok' WHERE command = 'prices insert'");
+    db.ask(&["doctor"], &gecko.url()).json(0);
 }
 
 #[test]
@@ -147,6 +157,21 @@ fn settings_that_cant_be_read_are_its_first_cross() {
     assert!(check(&ask(), "settings").2.contains("chmod 600"), "{}", ask());
     std::fs::set_permissions(&env, std::fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(check(&ask(), "settings").2, "");
+}
+
+/// The wait for a call's turn is not the vendor's.
+#[test]
+fn the_vendor_s_time_is_its_own() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    let gecko = Gecko::usual(3);
+    let paced = |args: &[&str]| db.ask(args, &gecko.url()).env("COINETL_CALLS_PER_MINUTE", "40");
+    paced(&["assets", "upsert"]).json(0);
+    let result = paced(&["doctor"]).json(0);
+    assert!(result["seconds"].as_f64().unwrap() > 1.0, "{result}");
+    let text = check(&result, "source").1;
+    let ms: u64 = text.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
+    assert!(ms < 1_000, "{text}");
 }
 
 #[test]
@@ -173,7 +198,7 @@ fn the_command_line_tells_of_itself() {
         let output = dir.coinetl(["completions", shell]).run().expect(0);
         assert!(output.stdout.contains(words) && output.stdout.contains("prices"), "{shell}");
     }
-    let page = dir.coinetl(["man"]).run().expect(0).stdout;
+    let page = dir.coinetl(["man", "-q"]).run().expect(0).stdout;
     assert!(page.contains(".TH coinetl 1") && page.contains("doctor"), "{page}");
     dir.coinetl(["man", "--dir", "pages"]).run().expect(0);
     let page = std::fs::read_to_string(dir.file("pages/coinetl-prices-insert.1")).unwrap();

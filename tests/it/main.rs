@@ -9,6 +9,8 @@ mod support;
 
 mod assets;
 mod budget;
+mod coinbase;
+mod coinmarketcap;
 mod day;
 mod db_setup;
 mod doctor;

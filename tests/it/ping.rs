@@ -78,6 +78,10 @@ fn a_run_that_waits_for_another_says_nothing() {
          VALUES ('assets upsert', 'coingecko', 't', CAST(unixepoch('now','subsec')*1000000 AS INTEGER))",
     );
     let url = format!("http://{}{PATH}", switch.address());
-    db.ask(&["assets", "upsert"], &gecko.url()).env("COINETL_PING_URL", url).run().expect(75);
+    db.ask(&["assets", "upsert"], &gecko.url()).env("COINETL_PING_URL", &url).run().expect(75);
+    // Nor one that finds out only when it knows whose data it is.
+    let sandbox = crate::support::workdir::SandboxServer::start(["--assets", "10"]);
+    db.execute("UPDATE leases SET source = 'sandbox-coingecko'");
+    db.ask(&["assets", "upsert"], &sandbox.url()).env("COINETL_PING_URL", &url).run().expect(75);
     assert_eq!(heard(&switch), [""; 0]);
 }

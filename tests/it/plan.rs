@@ -123,6 +123,37 @@ fn what_does_not_fit_comes_with_the_nearest_schedule_that_does() {
 }
 
 #[test]
+fn every_schedule_that_is_shipped_is_counted() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = Workdir::new();
+    for file in ["crontab", "docker/crontab", "scripts/deploy/coinetl.cron"] {
+        let plan = dir.coinetl(["plan", "--crontab"]).arg(root.join(file)).json(0);
+        assert!(figures(&plan).0 >= 744 && plan["not_counted"] == json!([]), "{file}: {plan}");
+    }
+}
+
+#[test]
+fn options_of_the_planned_command_are_the_plan_s() {
+    let dir = Workdir::new();
+    for words in [
+        &["prices", "insert", "--source", "coinmarketcap", "--output", "json"][..],
+        &["coinetl", "--source", "coinmarketcap", "prices", "insert", "--output=json"],
+        &["pipeline.sh", "--source", "coinmarketcap", "--output", "json", "--every=2h"],
+    ] {
+        let plan = dir.coinetl(["plan"]).args(words).run().expect(0).json();
+        assert_eq!((&plan["source"], plan["items"].as_array().unwrap().len()), (&"coinmarketcap".into(), 1), "{plan}");
+        assert_eq!(plan["items"][0]["runs_per_month"], if words[0] == "pipeline.sh" { 372 } else { 744 });
+        assert!(!plan["items"][0]["command"].to_string().contains("json"), "{plan}");
+    }
+    // A crontab of another source: its figures are the ones to tell.
+    let tab = dir.write("tab", "COINETL_SOURCE=coinmarketcap\n0 * * * * coinetl prices insert --top 201\n");
+    let plan = dir.coinetl(["plan", "--crontab", tab.to_str().unwrap()]).json(0);
+    assert_eq!((&plan["source"], figures(&plan).1), (&"coinmarketcap".into(), 744 * 2));
+    let made_up = dir.coinetl(["plan", "prices", "insert", "--sandbox"]).json(0);
+    assert_eq!((figures(&made_up).0, &made_up["budget"]), (744 * 71, &Value::Null));
+}
+
+#[test]
 fn a_command_that_cant_be_is_refused() {
     let dir = Workdir::new();
     for (args, words) in [

@@ -131,6 +131,40 @@ fn one_source_alone(db: &TestDb) {
     assert_eq!(db.lines("SELECT asset_id, COUNT(*) FROM prices GROUP BY asset_id ORDER BY asset_id"), ["1|2", "2|1"]);
 }
 
+/// Others want to write while a long history is looked through: no batch takes long.
+#[test]
+fn a_long_history_holds_nobody_up() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    asset(&db, 1, "coingecko");
+    db.execute(
+        "WITH RECURSIVE h (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM h WHERE n < 19999) \
+         INSERT INTO prices (asset_id, vs_currency, observed_at, price, run_id) \
+         SELECT 1, 'usd', strftime('%Y-%m-%d %H:07:00.000', 1500000000 + n * 3600, 'unixepoch'), 1, 1 FROM h; \
+         WITH RECURSIVE h (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM h WHERE n < 19999) \
+         INSERT INTO candles (asset_id, vs_currency, timeframe, open_time, open, high, low, close, origin, final, run_id) \
+         SELECT 1, 'usd', '1h', strftime('%Y-%m-%d %H:00:00.000', 1500000000 + n * 3600, 'unixepoch'), 1, 1, 1, 1, 'rollup', TRUE, 1 FROM h",
+    );
+    let result = db.coinetl(&["prune", "--older-than", "90d"]).timeout(std::time::Duration::from_secs(30)).json(0);
+    assert_eq!(counts(&result), [20_000, 19_999, 1]);
+}
+
+/// Made-up data and real data are pruned apart.
+#[test]
+fn with_the_sandbox_only_made_up_data_goes() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    for (id, source) in [(1, "coingecko"), (2, "sandbox-coingecko")] {
+        asset(&db, id, source);
+        candle(&db, id, "1d", &format!("{OLD} 00:00:00.000"), "rollup", true);
+        price(&db, id, &format!("{OLD} 01:00:00.000"));
+        price(&db, id, &format!("{OLD} 02:00:00.000"));
+    }
+    let result = db.coinetl(&["prune", "--older-than", "90d", "--sandbox", "--what", "prices,prices"]).json(0);
+    assert_eq!((counts(&result), &result["source"]), ([2, 1, 1], &"sandbox-coingecko".into()));
+    assert_eq!(db.lines("SELECT asset_id, COUNT(*) FROM prices GROUP BY asset_id ORDER BY asset_id"), ["1|2", "2|1"]);
+}
+
 #[test]
 fn a_wrong_age_is_refused() {
     let db = TestDb::new(Backend::Sqlite).unwrap();

@@ -7,10 +7,17 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use crate::support::cmc::{Cmc, LISTINGS, envelope};
+use crate::support::exchange::Exchange;
 use crate::support::stub::{Stub, StubResponse};
 use crate::support::test_db::{Cell, TestDb, assert_same, bits, loud};
 
-on_every_database!(a_month_of_recordings_is_stored_bit_for_bit);
+on_every_database!(
+    a_month_of_recordings_is_stored_bit_for_bit,
+    two_recorded_listings_of_coinmarketcap_are_stored_bit_for_bit,
+    five_thousand_recorded_coins_of_coinmarketcap_are_stored_bit_for_bit,
+    the_recorded_products_of_coinbase_are_its_coins
+);
 
 /// Columns of `prices` and the members they come from; the first member that is there counts.
 const FIGURES: [(&str, &[&str]); 11] = [
@@ -27,13 +34,28 @@ const FIGURES: [(&str, &[&str]); 11] = [
     ("change_30d", &["price_change_percentage_30d_in_currency"]),
 ];
 
-/// The folder of recordings, or a loud word that there is none.
-fn recordings() -> Option<PathBuf> {
+/// The same of CoinMarketCap: members of the coin, or of its quote.
+const CMC_FIGURES: [(&str, bool); FIGURES.len()] = [
+    ("price", true),
+    ("volume_24h", true),
+    ("", true),
+    ("market_cap", true),
+    ("circulating_supply", false),
+    ("total_supply", false),
+    ("cmc_rank", false),
+    ("percent_change_1h", true),
+    ("percent_change_24h", true),
+    ("percent_change_7d", true),
+    ("percent_change_30d", true),
+];
+
+/// The folder of a vendor's recordings, or a loud word that there is none.
+fn recordings(vendor: &str) -> Option<PathBuf> {
     let folder = match std::env::var_os("COINETL_RECORDINGS") {
         Some(folder) => PathBuf::from(folder),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
     }
-    .join("coingecko");
+    .join(vendor);
     if folder.is_dir() {
         return Some(folder);
     }
@@ -49,7 +71,7 @@ struct Expected {
 }
 
 fn a_month_of_recordings_is_stored_bit_for_bit(db: &TestDb) {
-    let Some(folder) = recordings() else { return };
+    let Some(folder) = recordings("coingecko") else { return };
     let list = std::fs::read(folder.join("coins_list/coins_list_2025-08-24.json")).unwrap();
     let listed: Value = serde_json::from_slice(&list).unwrap();
     let mut files: Vec<PathBuf> =
@@ -74,7 +96,7 @@ fn a_month_of_recordings_is_stored_bit_for_bit(db: &TestDb) {
     }
     let result = db.ask(&["assets", "upsert"], &stub.url()).json(0);
     assert_eq!((&result["rows_written"], &result["rows_rejected"]), (&coins.len().into(), &0.into()));
-    check_coins(db, &coins);
+    check_coins(db, "coingecko", &coins);
 
     let mut expected: HashMap<(String, String), Expected> = HashMap::new();
     for file in &files {
@@ -120,12 +142,151 @@ fn a_month_of_recordings_is_stored_bit_for_bit(db: &TestDb) {
             "{name}"
         );
     }
-    check_coins(db, &coins);
+    check_coins(db, "coingecko", &coins);
     check_prices(db, expected);
 }
 
-fn check_coins(db: &TestDb, coins: &BTreeMap<String, (String, String)>) {
-    let mut stored = db.query("SELECT source_id, symbol, name FROM assets WHERE source = 'coingecko'");
+/// A vendor whose first page is this body, whatever it is.
+fn playing(body: &Arc<Mutex<Vec<u8>>>) -> Cmc {
+    let body = body.clone();
+    Cmc::with(Vec::new(), move |request, _| {
+        (request.path == LISTINGS).then(|| StubResponse::json(body.lock().unwrap().clone()))
+    })
+}
+
+/// Bodies of version 1, served by the path of version 3.
+fn two_recorded_listings_of_coinmarketcap_are_stored_bit_for_bit(db: &TestDb) {
+    let Some(folder) = recordings("coinmarketcap") else { return };
+    let read =
+        |day: &str| std::fs::read(folder.join(format!("listings_latest_v1_usd_100_2025-02-{day}.json"))).unwrap();
+    let (first, second) = (read("08"), read("21"));
+    // The smallest step that a number can make.
+    let moved = String::from_utf8(second.clone()).unwrap();
+    let price = moved.split("\"price\": ").nth(1).and_then(|rest| rest.split(',').next()).unwrap().to_owned();
+    let next = f64::from_bits(price.parse::<f64>().unwrap().to_bits() + 1);
+    let moved = moved.replacen(&price, &format!("{next:?}"), 1).into_bytes();
+
+    let body = Arc::default();
+    let cmc = playing(&body);
+    let mut coins: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut expected: HashMap<(String, String), Expected> = HashMap::new();
+    for (recording, counts) in [
+        (&first, [100, 100, 0, 0]),
+        (&first, [100, 0, 0, 100]),
+        (&second, [100, 100, 0, 0]),
+        (&first, [100, 0, 0, 100]),
+        (&moved, [100, 1, 1, 99]),
+        (&second, [100, 1, 1, 99]),
+    ] {
+        *body.lock().unwrap() = recording.clone();
+        let result = cmc.ask(db, &["prices", "insert", "--top", "100"]).json(0);
+        let told = ["rows_read", "rows_written", "rows_updated", "rows_unchanged"].map(|name| result[name].clone());
+        assert_eq!(told, counts.map(Value::from), "{result}");
+        assert_eq!((&result["calls"], &result["credits"]), (&1.into(), &1.into()));
+        let run_id = result["run_id"].as_i64().unwrap();
+        let records: Value = serde_json::from_slice(recording).unwrap();
+        for record in records["data"].as_array().unwrap() {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let (id, quote) = (record["id"].to_string(), &record["quote"]["USD"]);
+            coins.insert(id.clone(), (text(&record["symbol"]), text(&record["name"])));
+            let member = |(name, of_quote)| if of_quote { &quote[name] } else { &record[name] };
+            let figures = CMC_FIGURES.map(|figure| member(figure).as_f64());
+            let row =
+                expected.entry((id, stamp(&text(&quote["last_updated"])))).or_insert(Expected { figures, run_id });
+            if row.figures != figures {
+                *row = Expected { figures, run_id };
+            }
+        }
+    }
+    assert_eq!(expected.len(), 200);
+    check_coins(db, "coinmarketcap", &coins);
+    check_prices(db, expected);
+}
+
+/// A line of a CSV file.
+fn cells(line: &str) -> Vec<String> {
+    let (mut cells, mut quoted) = (vec![String::new()], false);
+    for c in line.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => cells.push(String::new()),
+            c => cells.last_mut().unwrap().push(c),
+        }
+    }
+    cells
+}
+
+/// A file that its publisher flattened, in the vendor's shape again: each number as it is written there.
+fn five_thousand_recorded_coins_of_coinmarketcap_are_stored_bit_for_bit(db: &TestDb) {
+    let Some(folder) = recordings("coinmarketcap") else { return };
+    let csv = std::fs::read_to_string(folder.join("listings_latest_flattened_5000_2025-02-18.csv")).unwrap();
+    let mut lines = csv.lines();
+    let header = cells(lines.next().unwrap());
+    let place = |name: &str| header.iter().position(|cell| cell == name).unwrap_or_else(|| panic!("no {name}"));
+    let [id, name, symbol, updated] = ["id", "name", "symbol", "quote_USD_last_updated"].map(place);
+    let figures = CMC_FIGURES.map(|(name, of_quote)| match name {
+        "" => None,
+        name if of_quote => Some(place(&format!("quote_USD_{name}"))),
+        name => Some(place(name)),
+    });
+    let mut coins: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut expected: HashMap<(String, String), Expected> = HashMap::new();
+    let mut records = Vec::new();
+    for line in lines {
+        let cells = cells(line);
+        let mut members = [String::new(), String::new()];
+        for ((name, of_quote), place) in CMC_FIGURES.into_iter().zip(figures) {
+            let Some(place) = place else { continue };
+            let number = if cells[place].is_empty() { "null" } else { &cells[place] };
+            members[usize::from(of_quote)].push_str(&format!("\"{name}\":{number},"));
+        }
+        let text = |at: usize| Value::from(cells[at].as_str());
+        records.push(format!(
+            r#"{{"id":{},"name":{},"symbol":{},{}"tags":[],"quote":[{{"id":2781,"symbol":"USD",{}"last_updated":{}}}]}}"#,
+            cells[id], text(name), text(symbol), members[0], members[1], text(updated)
+        ));
+        coins.insert(cells[id].clone(), (cells[symbol].clone(), cells[name].clone()));
+        let figures = figures.map(|place| cells[place?].parse().ok());
+        expected.insert((cells[id].clone(), stamp(&cells[updated])), Expected { figures, run_id: 1 });
+    }
+    assert_eq!((records.len(), coins.len(), expected.len()), (5_000, 5_000, 5_000));
+    let body = Arc::new(Mutex::new(envelope("0", 25, &format!("[{}]", records.join(","))).body));
+    let cmc = playing(&body);
+    for (written, unchanged) in [(5_000, 0), (0, 5_000)] {
+        let result = cmc.ask(db, &["prices", "insert", "--top", "5000"]).json(0);
+        assert_eq!((&result["rows_written"], &result["rows_unchanged"]), (&written.into(), &unchanged.into()));
+        assert_eq!((&result["calls"], &result["credits"]), (&1.into(), &25.into()));
+    }
+    check_coins(db, "coinmarketcap", &coins);
+    check_prices(db, expected);
+    // What it is worth looking at twice: the smallest price, and unknown market caps, told as 0.
+    assert_eq!(db.lines("SELECT MIN(price) FROM prices WHERE price > 0"), ["2.8461682e-17"]);
+    assert_eq!(db.number("SELECT COUNT(*) FROM prices WHERE market_cap = 0"), 1_872);
+    assert_eq!(db.number("SELECT COUNT(*) FROM assets WHERE symbol = 'TRUMP'"), 10);
+}
+
+fn the_recorded_products_of_coinbase_are_its_coins(db: &TestDb) {
+    let Some(folder) = recordings("coinbase") else { return };
+    let body = std::fs::read(folder.join("products_2021-04-17.json")).unwrap();
+    let products: Value = serde_json::from_slice(&body).unwrap();
+    let online = |product: &&Value| product["status"] == "online" && product["trading_disabled"] != true;
+    let text = |product: &Value| product["base_currency"].as_str().unwrap().to_owned();
+    let bases = products.as_array().unwrap().iter().filter(online).map(text);
+    let coins: BTreeMap<String, (String, String)> = bases.map(|base| (base.clone(), (base.clone(), base))).collect();
+    assert_eq!(coins.len(), 54);
+    let exchange = Exchange::with(Vec::new(), move |request, _| {
+        (request.path == "/products").then(|| StubResponse::json(body.clone()))
+    });
+    for (written, unchanged) in [(54, 0), (0, 54)] {
+        let result = exchange.ask(db, &["assets", "upsert"]).json(0);
+        assert_eq!((&result["rows_written"], &result["rows_unchanged"]), (&written.into(), &unchanged.into()));
+        assert_eq!((&result["calls"], &result["rows_rejected"]), (&1.into(), &0.into()));
+    }
+    check_coins(db, "coinbase", &coins);
+}
+
+fn check_coins(db: &TestDb, source: &str, coins: &BTreeMap<String, (String, String)>) {
+    let mut stored = db.query(&format!("SELECT source_id, symbol, name FROM assets WHERE source = '{source}'"));
     // By us, not by the database, whose order is another.
     stored.sort();
     let expected: Vec<Vec<Option<String>>> =

@@ -1,12 +1,13 @@
--- What a source told of the plan behind the key, in place of what it told before; times in
--- milliseconds since 1970. A newer word replaces the older one.
+-- What a source told of the plan behind the key, in place of what it told before, and what our own
+-- runs had used of the month by then; times in milliseconds since 1970.
 CREATE TABLE IF NOT EXISTS accounts (
     source VARCHAR(64) NOT NULL PRIMARY KEY,
     credits_per_month BIGINT,
     credits_used BIGINT,
     calls_per_minute BIGINT,
     resets_ms BIGINT,
-    told_ms BIGINT NOT NULL
+    told_ms BIGINT NOT NULL,
+    own_used BIGINT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 /*!80017 COLLATE=utf8mb4_0900_bin */ /*M!100202 COLLATE=utf8mb4_nopad_bin */;
 
 -- One candle of an asset over [open_time, open_time + timeframe). An observation may be pruned once

@@ -1,12 +1,13 @@
--- What a source told of the plan behind the key, in place of what it told before; times in
--- milliseconds since 1970. A newer word replaces the older one.
+-- What a source told of the plan behind the key, in place of what it told before, and what our own
+-- runs had used of the month by then; times in milliseconds since 1970.
 CREATE TABLE accounts (
     source TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     credits_per_month BIGINT,
     credits_used BIGINT,
     calls_per_minute BIGINT,
     resets_ms BIGINT,
-    told_ms BIGINT NOT NULL
+    told_ms BIGINT NOT NULL,
+    own_used BIGINT NOT NULL
 );
 
 -- One candle of an asset over [open_time, open_time + timeframe). An observation may be pruned once

@@ -1,12 +1,13 @@
--- What a source told of the plan behind the key, in place of what it told before; times in
--- milliseconds since 1970. A newer word replaces the older one.
+-- What a source told of the plan behind the key, in place of what it told before, and what our own
+-- runs had used of the month by then; times in milliseconds since 1970.
 CREATE TABLE accounts (
     source TEXT NOT NULL PRIMARY KEY,
     credits_per_month INTEGER,
     credits_used INTEGER,
     calls_per_minute INTEGER,
     resets_ms INTEGER,
-    told_ms INTEGER NOT NULL
+    told_ms INTEGER NOT NULL,
+    own_used INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- One candle of an asset over [open_time, open_time + timeframe). An observation may be pruned once

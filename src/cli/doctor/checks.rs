@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::budget::{Label, Origin, allowance};
-use super::super::output::Report;
+use super::super::output::{Report, sentence};
 use super::super::plan::grouped;
 use super::super::run::{Vendor, read_account};
 use super::super::{Context, probe};
@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::db::health::{self, LastRun};
 use crate::db::{Absent, Connection, DatabaseUrl, DbError, accounts, clock, migrate, open};
 use crate::exit::{self, Exit};
+use crate::gate::OverBudget;
 use crate::kafka::topic;
 
 /// Clocks that are further apart than this make stamps that people wonder about.
@@ -171,25 +172,27 @@ fn of_source(context: &Context, with_database: bool, report: &mut Report) -> any
     runtime.block_on(async {
         let vendor = Vendor::reach(context).await?;
         let request = vendor.source.probe(&vendor.access);
-        let started = Instant::now();
         let asked = probe::ask(settings, &vendor, NAME, again(), &request, |body| {
             // An answer to the end, whatever is in it.
             read_account(vendor.source, body)
         });
         let asked = match asked.await {
             Ok(asked) => asked,
-            Err(err) => return Ok(vec![Check::failed("source", exit::of(&err), &format!("{err:#}"))]),
+            Err(err) => return Ok(vec![Check::failed("source", exit::of(&err), &sentence(&err))]),
         };
-        let took = started.elapsed();
         report.run_id = asked.run_id;
         report.calls = asked.cost.calls;
         report.credits = asked.cost.credits;
         let account = match asked.content {
             Ok(account) => account,
-            Err(err) => return Ok(vec![Check::failed("source", exit::of(&err), &format!("{err:#}"))]),
+            Err(err) if err.chain().any(|cause| cause.is::<OverBudget>()) => {
+                let remedy = "wait for it, or use a larger plan; `coinetl plan` shows what a month costs";
+                return Ok(vec![Check::warning("source", format!("not asked: {}", sentence(&err)), remedy)]);
+            }
+            Err(err) => return Ok(vec![Check::failed("source", exit::of(&err), &sentence(&err))]),
         };
         let sandbox = if asked.stored_as.starts_with("sandbox-") { ", a sandbox with made-up data" } else { "" };
-        let text = format!("{} answers in {:.0} ms{sandbox}", vendor.access.base_url, took.as_secs_f64() * 1e3);
+        let text = format!("{} answers in {:.0} ms{sandbox}", vendor.access.base_url, asked.took.as_secs_f64() * 1e3);
         let mut checks = vec![Check::tick("source", text)];
         if let Some(mut conn) = again() {
             if let Some(account) = account {
@@ -316,7 +319,6 @@ fn of_runs(conn: &mut Connection) -> Vec<Check> {
     runs.iter().map(of_run).collect()
 }
 
-/// A run that failed is no reason not to start the next one, so it is a warning.
 fn of_run(run: &LastRun) -> Check {
     let age = humantime::format_duration(Duration::from_secs(run.age.unsigned_abs())).to_string();
     // Two units tell enough.
@@ -329,14 +331,24 @@ fn of_run(run: &LastRun) -> Check {
         grouped(run.rows_written)
     );
     let why = run.error.clone().unwrap_or_default();
+    // The end of its sentence is what can be done about it.
+    let (why, remedy) = match why.rsplit_once("; ") {
+        Some((why, remedy)) => (why.to_owned(), remedy.to_owned()),
+        None => (why, format!("run it by hand and look at what it says: coinetl -v {}", run.command)),
+    };
     match run.status.as_str() {
+        "running" if !run.alive => {
+            let remedy = "its process is gone, and the next run goes on; if that happens often, look for what kills it";
+            Check::cross("runs", Exit::No, format!("{text}; nobody is at it any more"), remedy)
+        }
         "ok" if run.command == "prices insert" && run.age > STALE_AFTER => {
             let remedy =
-                "is the crontab line still there, and does its log say anything? crontab -l; grep CRON /var/log/syslog";
-            Check::warning("runs", format!("{text}; that is long ago"), remedy)
+                "is the crontab line still there, and does its log say anything? crontab -l; journalctl -u cron";
+            Check::cross("runs", Exit::No, format!("{text}; that is long ago"), remedy)
         }
-        "ok" | "running" => Check::tick("runs", text),
-        _ => Check::warning("runs", text, why),
+        "failed" => Check::cross("runs", Exit::No, format!("{text}: {why}"), remedy),
+        "partial" => Check::warning("runs", format!("{text}: {why}"), remedy),
+        _ => Check::tick("runs", text),
     }
 }
 

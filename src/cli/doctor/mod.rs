@@ -77,7 +77,14 @@ pub fn run(_: &Args, context: &Context) -> anyhow::Result<Outcome> {
 
 /// Settings that can't even be read are what `doctor` is there to tell of.
 pub fn broken_settings(err: &ConfigError, source: &str) -> Outcome {
-    let check = Check::failed("settings", Exit::Config, &err.to_string());
+    let sentence = err.to_string();
+    let check = match sentence.contains("; ") {
+        true => Check::failed("settings", Exit::Config, &sentence),
+        false => {
+            let remedy = "correct it where it is set: in the environment, or in .env of this folder";
+            Check::cross("settings", Exit::Config, sentence, remedy)
+        }
+    };
     outcome(Report::new(NAME, source), &[check])
 }
 
@@ -114,5 +121,5 @@ fn outcome(mut report: Report, checks: &[Check]) -> Outcome {
             lines.push(format!("  {:<9} → {remedy}", ""));
         }
     }
-    Outcome { exit, report, text: lines.join("\n") }
+    Outcome::new(exit, report, lines.join("\n"))
 }

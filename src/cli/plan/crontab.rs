@@ -2,6 +2,7 @@
 
 use chrono::{Datelike, NaiveDate};
 use croner::Cron;
+use croner::parser::CronParser;
 use croner::time::Weekday;
 
 use crate::domain::Stamp;
@@ -108,7 +109,14 @@ impl Schedule {
             "@annually" => "@yearly".to_owned(),
             _ => text.to_owned(),
         };
-        let cron: Cron = known.parse().map_err(|err| format!("{text:?} is no schedule ({err})"))?;
+        if let Some(odd) = known.split_whitespace().find(|field| !is_field(field)) {
+            return Err(format!("{odd:?} is no field of a schedule"));
+        }
+        // As in cron: either day field will do, but both have to where one of them begins with a star.
+        let fields: Vec<&str> = known.split_whitespace().collect();
+        let both = fields.len() == 5 && (fields[2].starts_with('*') || fields[4].starts_with('*'));
+        let parser = CronParser::builder().dom_and_dow(both).build();
+        let cron = parser.parse(&known).map_err(|err| format!("{text:?} is no schedule ({err})"))?;
         Ok(Schedule { text: text.to_owned(), cron: Some(Box::new(cron)) })
     }
 
@@ -151,6 +159,17 @@ impl Schedule {
     }
 }
 
+/// Numbers, names of three letters, stars, ranges, steps and lists of them: what cron takes, and none of
+/// what other schedulers made of it. A name such as `@hourly` is a field of its own.
+fn is_field(field: &str) -> bool {
+    let is_word = |word: &str| {
+        word == "*"
+            || (!word.is_empty() && word.bytes().all(|b| b.is_ascii_digit()))
+            || (word.len() == 3 && word.bytes().all(|b| b.is_ascii_alphabetic()))
+    };
+    field.starts_with('@') || field.split([',', '-', '/']).all(is_word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +193,8 @@ mod tests {
             ("0 0 31 * *", 1),
             // Either day field will do.
             ("0 0 1 * 1", 6),
+            ("0 0 */2 * 1", 3),
+            ("0 0 1-31/2 * 1", 19),
             ("0 0 * 6 *", 30),
             ("@hourly", 744),
             ("@daily", 31),
@@ -204,7 +225,15 @@ mod tests {
         assert_eq!((jobs[0].line, jobs[0].command.as_str()), (5, "a --top 5 >>x 2>&1"));
         assert_eq!(jobs[0].environment[1], ("COINETL_SOURCE".to_owned(), "coinbase".to_owned()));
         assert_eq!((jobs[1].schedule.text.as_str(), jobs[1].command.as_str()), ("@daily", "b %F "));
-        for (broken, line) in [("7 * * * a b", 1), ("\n61 * * * * x", 2), ("7 *", 1), ("@sometimes x", 1)] {
+        for (broken, line) in [
+            ("7 * * * a b", 1),
+            ("\n61 * * * * x", 2),
+            ("7 *", 1),
+            ("@sometimes x", 1),
+            ("0 0 L * * x", 1),
+            ("0 0 1W * * x", 1),
+            ("0 0 * * 1#2 x", 1),
+        ] {
             assert_eq!(read(broken).unwrap_err().line, line, "{broken}");
         }
     }

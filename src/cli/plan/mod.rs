@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::budget::{Allowance, Label, Origin, allowance};
 use super::output::{Outcome, Report};
 use super::run::{Vendor, read_account};
-use super::{Context, Output, prices, probe};
+use super::{Context, Global, Output, prices, probe};
+use crate::db::absences::Absences;
 use crate::db::runs::Status;
 use crate::db::{Connection, DbError, absences, accounts, migrate};
 use crate::domain::budget::month_of;
@@ -22,7 +23,8 @@ use crate::exit::{Exit, UsageError};
 use crate::sources::ask::COINS_IF_UNKNOWN;
 use crate::sources::{Source, answers_at_once};
 use crontab::Schedule;
-use steps::{Call, NotCounted, Work};
+pub use steps::NotCounted;
+use steps::{Call, Work};
 use suggest::Item;
 pub use suggest::grouped;
 
@@ -46,12 +48,26 @@ pub struct Args {
 }
 
 impl Args {
+    /// The global options of the planned command; an error where there is none, or none of ours.
+    pub fn planned(&self) -> Result<Global, NotCounted> {
+        if self.command.is_empty() {
+            return Err(NotCounted("there is no command".to_owned()));
+        }
+        steps::parse(&self.command).map(|(cli, _)| cli.global)
+    }
+
     /// `--every` behind the command is meant for the plan, too.
     pub fn take_every(&mut self) {
-        let Some(at) = self.command.iter().position(|word| word == "--every") else { return };
-        if let Some(Ok(every)) = self.command.get(at + 1).map(|text| interval(text)) {
+        let Some(at) = self.command.iter().position(|word| word == "--every" || word.starts_with("--every=")) else {
+            return;
+        };
+        let (value, words) = match self.command[at].split_once('=') {
+            Some((_, value)) => (Some(value.to_owned()), 1),
+            None => (self.command.get(at + 1).cloned(), 2),
+        };
+        if let Some(Ok(every)) = value.map(|text| interval(&text)) {
             self.every = every;
-            self.command.drain(at..at + 2);
+            self.command.drain(at..at + words);
         }
     }
 }
@@ -101,7 +117,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let (entries, mut others) = entries(args)?;
     let first = context.settings.source;
-    let mut sources: Vec<&'static dyn Source> = vec![first];
+    let mut sources: Vec<&'static dyn Source> = Vec::new();
     if !context.source_is_chosen {
         for entry in &entries {
             let source = entry.call.source.unwrap_or(first);
@@ -110,8 +126,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
             }
         }
     }
+    // Ours in front, where it has a line.
+    sources.sort_by_key(|source| source.name() != first.name());
+    if sources.is_empty() {
+        sources.push(first);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut report = Report::new(NAME, first.name());
+    let mut report = Report::new(NAME, sources[0].name());
     let mut parts = Vec::new();
     let mut rest = Vec::new();
     for entry in entries {
@@ -140,7 +161,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         report.error = Some(broken.collect::<Vec<_>>().join("; "));
         Exit::No
     };
-    Ok(Outcome { exit, report, text })
+    Ok(Outcome::new(exit, report, text))
 }
 
 /// What is planned, and the lines that are not counted: place, text, reason.
@@ -149,10 +170,14 @@ type Others = Vec<(String, String, String)>;
 fn entries(args: &Args) -> anyhow::Result<(Vec<Entry>, Others)> {
     if !args.command.is_empty() {
         let mut words = args.command.clone();
-        if words[0] != "coinetl" && !words[0].ends_with("pipeline.sh") {
+        if steps::parse(&words).is_ok() && !words[0].ends_with("coinetl") && !words[0].ends_with("pipeline.sh") {
             words.insert(0, "coinetl".to_owned());
         }
-        let calls = steps::calls(&shell_words::join(words), &[]);
+        let calls = steps::calls(&shell_words::join(without_our_options(&words)), &[]);
+        let calls: Result<Vec<Call>, NotCounted> = match calls.is_empty() {
+            true => steps::parse(&words).map(|_| Vec::new()),
+            false => calls.into_iter().collect(),
+        };
         let calls = calls.map_err(|NotCounted(why)| UsageError(format!("that command can't be planned: {why}")))?;
         let runs = (31 * 24 * 3600 / args.every.as_secs().max(1)).max(1) as i64;
         let entry = |call| Entry { call, place: String::new(), schedule: None, runs };
@@ -166,18 +191,42 @@ fn entries(args: &Args) -> anyhow::Result<(Vec<Entry>, Others)> {
     let (mut entries, mut others) = (Vec::new(), Vec::new());
     for job in jobs {
         let place = format!("line {}", job.line);
-        match steps::calls(&job.command, &job.environment) {
-            Ok(calls) => {
-                for call in calls {
+        let calls = steps::calls(&job.command, &job.environment);
+        if calls.is_empty() {
+            others.push((place.clone(), job.command.clone(), "it does not call coinetl".to_owned()));
+        }
+        for call in calls {
+            match call {
+                Ok(call) => {
                     let runs = job.schedule.runs_per_month();
                     let schedule = Some(job.schedule.clone());
                     entries.push(Entry { call, place: place.clone(), schedule, runs });
                 }
+                Err(NotCounted(why)) => {
+                    log::warn!("{place} of {name} is not counted: {why}");
+                    others.push((place.clone(), job.command.clone(), why));
+                }
             }
-            Err(NotCounted(why)) => others.push((place, job.command, why)),
         }
     }
     Ok((entries, others))
+}
+
+/// How the plan itself is shown is no part of what is planned.
+fn without_our_options(words: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        match word.as_str() {
+            "--output" | "--log-format" => {
+                rest.next();
+            }
+            "-q" | "--quiet" | "-v" | "-vv" | "--verbose" => {}
+            word if word.starts_with("--output=") || word.starts_with("--log-format=") => {}
+            _ => kept.push(word.clone()),
+        }
+    }
+    kept
 }
 
 fn read_file(path: &Path) -> Result<String, UsageError> {
@@ -242,7 +291,7 @@ async fn part(
     let mut lines = Vec::new();
     let (mut total, mut rest) = (Cost::default(), 0);
     for Entry { call, place, schedule, runs } in entries {
-        if call.sandbox {
+        if call.sandbox && !context.sandbox {
             others.push((place, call.text, "its data is made up and costs nothing".to_owned()));
             continue;
         }
@@ -265,7 +314,7 @@ async fn part(
             lines.push(Line { text, schedule, runs, cost, work });
         };
         let absent = match (&mut conn, call.work.prices()) {
-            (Some(conn), Some(args)) => args.cost_of_absent(source, conn, &names)?,
+            (Some(conn), Some(args)) => args.cost_of_absent(source, conn, &names, Absences::All)?,
             _ => Cost::default(),
         };
         if absent.calls > 0 {
@@ -278,6 +327,7 @@ async fn part(
     }
     let budget = allowed.budget;
     let in_any_month = budget.limit.is_none_or(|limit| total.credits <= limit);
+    others.sort();
     let in_this_month = budget.allows(rest);
     let mut part = Part {
         source,
@@ -309,7 +359,7 @@ fn without_database(context: &Context, vendor: &Vendor) -> anyhow::Result<Allowa
         None => (usual, Origin::Usual(vendor.access.kind)),
     };
     let budget = Budget { limit: (limit > 0).then_some(limit), used: 0, resets_at: month_of(now).1 };
-    Ok(Allowance { budget, origin, now, told: None })
+    Ok(Allowance { budget, guard: None, origin, now, told: None })
 }
 
 fn suggestion(part: &Part, in_any_month: bool) -> Option<String> {
@@ -367,10 +417,18 @@ fn smaller_top(part: &Part, limit: i64) -> Option<String> {
 }
 
 fn why_not(part: &Part) -> String {
-    let needed = grouped(part.total.credits);
-    let limit = grouped(part.budget.limit.unwrap_or_default());
     let suggestion = part.suggestion.clone().unwrap_or_default();
-    format!("{}: {needed} credits a month do not fit {limit} ({}): {suggestion}", part.source.name(), part.origin)
+    let limit = part.budget.limit.unwrap_or_default();
+    match part.total.credits > limit {
+        true => format!(
+            "{}: {} credits a month do not fit {} ({}): {suggestion}",
+            part.source.name(),
+            grouped(part.total.credits),
+            grouped(limit),
+            part.origin
+        ),
+        false => format!("{}: {suggestion}", part.source.name()),
+    }
 }
 
 fn as_json(first: &Part, more: &[Part], others: &Others, fits: bool) -> serde_json::Map<String, Value> {

@@ -61,19 +61,26 @@ impl Work {
     }
 }
 
-/// The calls of us in a command line; an error tells why the line is left out.
-pub fn calls(line: &str, environment: &[(String, String)]) -> Result<Vec<Call>, NotCounted> {
-    let words = shell_words::split(&apart(line)).map_err(|_| NotCounted("a quote is left open".to_owned()))?;
-    let mut calls = Vec::new();
-    for command in words.split(|word| matches!(word.as_str(), ";" | "&&" | "||" | "|" | "&")) {
-        if let Some(at) = (0..command.len()).find(|at| is_us(&command[*at..])) {
-            calls.push(call(&command[at..], &command[..at], environment)?);
-        } else if let Some(inner) = command.iter().find(|word| word.contains(char::is_whitespace) && names_us(word)) {
-            // sh -c 'cd … && …'
-            calls.extend(self::calls(inner, environment)?);
+/// The calls of us in a command line, each counted or with the reason why not; empty where there are
+/// none.
+pub fn calls(line: &str, environment: &[(String, String)]) -> Vec<Result<Call, NotCounted>> {
+    let Ok(words) = shell_words::split(&apart(line)) else {
+        let names_us = line.contains("coinetl") || line.contains("pipeline.sh");
+        return if names_us { vec![Err(NotCounted("a quote is left open".to_owned()))] } else { Vec::new() };
+    };
+    let separates = |word: &String| matches!(word.as_str(), ";" | "&&" | "||" | "|" | "&" | "(" | ")" | "{" | "}");
+    let mut found = Vec::new();
+    for command in words.split(separates) {
+        let command = without_redirections(command);
+        // sh -c 'cd … && …'
+        let script = command.iter().position(|word| word.starts_with('-') && word.ends_with('c'));
+        if let Some(script) = script.and_then(|at| command.get(at + 1)).filter(|_| runs_scripts(&command)) {
+            found.extend(calls(script, environment));
+        } else {
+            found.extend(call_in(&command, environment));
         }
     }
-    if calls.is_empty() { Err(NotCounted("it does not call coinetl".to_owned())) } else { Ok(calls) }
+    found
 }
 
 /// Sets the shell's operators apart from the words, outside quotes.
@@ -87,11 +94,11 @@ fn apart(line: &str) -> String {
             Some(open) if c == open => quote = None,
             None if matches!(c, '"' | '\'') => quote = Some(c),
             // 2>&1 and &> are no operators of this kind.
-            None if c == ';' || c == '|' || (c == '&' && last != '>') => {
-                if !(last == c && out.ends_with([' '])) {
-                    out.push(' ');
-                } else {
+            None if matches!(c, ';' | '|' | '(' | ')') || (c == '&' && last != '>') => {
+                if last == c && out.ends_with(' ') && matches!(c, '&' | '|') {
                     out.pop();
+                } else {
+                    out.push(' ');
                 }
                 out.push(c);
                 out.push(' ');
@@ -106,42 +113,76 @@ fn apart(line: &str) -> String {
     out
 }
 
+/// Where a command's output goes is the shell's business, wherever in it that stands.
+fn without_redirections(command: &[String]) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = command.iter();
+    while let Some(word) = rest.next() {
+        let operator = word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '&');
+        if !operator.starts_with(['>', '<']) {
+            words.push(word.clone());
+        } else if operator.trim_start_matches(['>', '<', '&']).is_empty() {
+            // The file is the next word.
+            rest.next();
+        }
+    }
+    words
+}
+
 fn program(word: &str) -> &str {
     word.rsplit('/').next().unwrap_or(word)
 }
 
-/// `cd /opt/coinetl` and `rsync … /opt/coinetl` name a folder: the program has a command behind it.
-fn is_us(words: &[String]) -> bool {
-    match program(&words[0]) {
-        "pipeline.sh" => true,
-        "coinetl" => words.len() > 1 && !is_redirection(&words[1]),
-        _ => false,
+fn runs_scripts(command: &[String]) -> bool {
+    command.iter().any(|word| matches!(program(word), "sh" | "bash" | "dash" | "zsh" | "su" | "runuser" | "ssh"))
+}
+
+/// The call of us in a command, behind whatever runs it: a user's name, `env`, `flock`, `docker run …`.
+fn call_in(command: &[String], environment: &[(String, String)]) -> Option<Result<Call, NotCounted>> {
+    let mut wrong = None;
+    for at in 0..command.len() {
+        let words = &command[at..];
+        let named = match program(&words[0]) {
+            "pipeline.sh" => true,
+            // `cd /opt/coinetl` and `rsync … /opt/coinetl` name a folder: the program has a command behind it.
+            "coinetl" => words.len() > 1,
+            _ => false,
+        };
+        if !named {
+            continue;
+        }
+        match call(words, &command[..at], environment) {
+            Ok(call) => return Some(Ok(call)),
+            // A folder or an account may have our name, too: the program may still come.
+            Err(err) => wrong = Some(Err(err)),
+        }
     }
+    wrong
 }
 
-/// Everything from the first redirection on is the shell's.
-fn is_redirection(word: &String) -> bool {
-    word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '&').starts_with(['>', '<'])
-}
-
-fn names_us(word: &str) -> bool {
-    word.contains("coinetl") || word.contains("pipeline.sh")
-}
-
-fn call(words: &[String], before: &[String], environment: &[(String, String)]) -> Result<Call, NotCounted> {
-    // Everything from the first redirection on is the shell's.
-    let is_redirection =
-        |word: &String| word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '&').starts_with(['>', '<']);
-    let end = words.iter().position(is_redirection).unwrap_or(words.len());
-    let words = &words[..end];
-    let pipeline = program(&words[0]) == "pipeline.sh";
-    let prefix: &[&str] = if pipeline { &["coinetl", "prices", "insert"] } else { &["coinetl"] };
-    let line = prefix.iter().map(|word| word.to_string()).chain(words[1..].iter().cloned());
+/// Our command line behind the program's name, as it is meant: of `pipeline.sh` that of its last step.
+/// True for the whole pipeline.
+pub fn parse(words: &[String]) -> Result<(Cli, bool), NotCounted> {
+    let first = words.first().map(|word| program(word)).unwrap_or_default();
+    let image = first == "coinetl" && words.get(1).is_some_and(|word| word == "pipeline");
+    let (prefix, rest): (&[&str], &[String]) = match first {
+        "pipeline.sh" => (&["coinetl", "prices", "insert"], &words[1..]),
+        // The image's word for it.
+        _ if image => (&["coinetl", "prices", "insert"], &words[2..]),
+        "coinetl" => (&["coinetl"], &words[1..]),
+        _ => (&["coinetl"], words),
+    };
+    let line = prefix.iter().map(|word| word.to_string()).chain(rest.iter().cloned());
     let cli = Cli::try_parse_from(line).map_err(|err| {
         let message = err.to_string();
         let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         NotCounted(format!("it would end with 2: {first}"))
     })?;
+    Ok((cli, prefix.len() > 1))
+}
+
+fn call(words: &[String], before: &[String], environment: &[(String, String)]) -> Result<Call, NotCounted> {
+    let (cli, pipeline) = parse(words)?;
     let assigned = |words: &mut dyn Iterator<Item = (&str, &str)>| {
         words.filter(|(name, _)| *name == "COINETL_SOURCE").last().map(|(_, value)| value.to_owned())
     };
@@ -171,8 +212,16 @@ fn call(words: &[String], before: &[String], environment: &[(String, String)]) -
 mod tests {
     use super::*;
 
+    fn counted(line: &str) -> Vec<Call> {
+        calls(line, &[]).into_iter().filter_map(Result::ok).collect()
+    }
+
     fn texts(line: &str) -> Vec<String> {
-        calls(line, &[]).unwrap().into_iter().map(|call| call.text).collect()
+        counted(line).into_iter().map(|call| call.text).collect()
+    }
+
+    fn reason(line: &str) -> String {
+        calls(line, &[]).into_iter().find_map(Result::err).map_or(String::new(), |NotCounted(why)| why)
     }
 
     #[test]
@@ -181,7 +230,12 @@ mod tests {
             "\"$COINETL_HOME/scripts/pipeline.sh\" --top 1000 >>\"$COINETL_HOME/coinetl.log\" 2>&1",
             "cd /opt/coinetl&& flock -n /tmp/l scripts/pipeline.sh --top 1000 2>&1 | logger; true",
             "root env A=1 /opt/x/pipeline.sh --top 1000",
+            "coinetl COINETL_DIR=/var/lib/coinetl /usr/share/coinetl/scripts/pipeline.sh --top 1000",
             "sh -c 'cd /opt/coinetl && scripts/pipeline.sh --top 1000 >log'",
+            "(cd /opt/coinetl && scripts/pipeline.sh --top 1000)",
+            "{ scripts/pipeline.sh --top 1000; }",
+            "scripts/pipeline.sh > /dev/null --top 1000",
+            "scripts/pipeline.sh --top 1000 || echo \"coinetl failed\" | mail -s coinetl me",
         ] {
             assert_eq!(texts(line), ["pipeline.sh --top 1000"], "{line}");
         }
@@ -189,17 +243,27 @@ mod tests {
             texts("coinetl db-setup && coinetl assets upsert && coinetl prices insert --ids 'a b,c'"),
             ["coinetl db-setup", "coinetl assets upsert", "coinetl prices insert --ids 'a b,c'"]
         );
-        assert!(calls("/usr/bin/backup coinetl.db", &[]).is_err());
-        assert!(calls("certbot renew", &[]).unwrap_err().0.contains("does not call coinetl"));
-        assert!(calls("coinetl prices insert --topp 5", &[]).unwrap_err().0.contains("would end with 2"));
-        assert!(calls("coinetl --source kraken doctor", &[]).unwrap_err().0.contains("kraken"));
+        assert!(matches!(counted("docker run --rm coinetl pipeline --top 10")[0].work, Work::Pipeline(_)));
+        assert!(matches!(counted("docker compose exec app coinetl prices insert")[0].work, Work::Prices(_)));
+        for line in ["certbot renew", "/usr/bin/backup coinetl.db", "cd /opt/coinetl", "echo \"coinetl is fine\""] {
+            assert!(calls(line, &[]).is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cant_be_counted_costs_only_itself() {
+        assert!(reason("coinetl prices insert --topp 5").contains("would end with 2"));
+        assert!(reason("coinetl --source kraken doctor").contains("kraken"));
+        assert!(reason("coinetl 'prices insert").contains("quote"));
+        assert_eq!(texts("coinetl nonsense; coinetl prices insert"), ["coinetl prices insert"]);
+        assert!(reason("coinetl nonsense; coinetl prices insert").contains("nonsense"));
     }
 
     #[test]
     fn the_source_is_the_line_s_own_or_what_is_set_above() {
         let source = |line: &str| {
             let above = [("COINETL_SOURCE".to_owned(), "coinmarketcap".to_owned())];
-            calls(line, &above).unwrap()[0].source.unwrap().name()
+            calls(line, &above).remove(0).unwrap().source.unwrap().name()
         };
         assert_eq!(source("pipeline.sh"), "coinmarketcap");
         assert_eq!(source("COINETL_SOURCE=coinbase pipeline.sh"), "coinbase");
@@ -208,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_pipeline_costs_what_its_steps_cost() {
-        let cost = |line: &str, source: &str| calls(line, &[]).unwrap()[0].work.cost(find(source).unwrap(), 0);
+        let cost = |line: &str, source: &str| counted(line)[0].work.cost(find(source).unwrap(), 0);
         assert_eq!(cost("pipeline.sh --top 1000", "coingecko").unwrap(), Cost { calls: 5, credits: 5 });
         assert_eq!(cost("pipeline.sh", "coingecko").unwrap(), Cost { calls: 72, credits: 72 });
         assert_eq!(cost("pipeline.sh --top 1000", "coinmarketcap").unwrap(), Cost { calls: 2, credits: 5 });

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::output::Outcome;
 use super::run::execute;
 use super::{Context, Output, progress};
+use crate::db::absences::Absences;
 use crate::db::{Connection, DbError, Session, absences, assets, runs};
 use crate::domain::Cost;
 use crate::exit::UsageError;
@@ -82,6 +83,7 @@ impl Args {
         source: &dyn Source,
         conn: &mut Connection,
         names: &[String],
+        which: Absences,
     ) -> Result<Cost, DbError> {
         let mut cost = Cost::default();
         if self.choice() != Choice::All || answers_at_once(source) {
@@ -89,7 +91,7 @@ impl Args {
         }
         for vs_currency in self.currencies() {
             for name in names {
-                let absent = absences::count(conn, name, &vs_currency)?;
+                let absent = absences::count(conn, name, &vs_currency, which)?;
                 // As long as most ids are.
                 let ids = vec!["0123456789abcdef".to_owned(); usize::try_from(absent).unwrap_or(0)];
                 cost += ask::cost_of_ids(source, std::slice::from_ref(&vs_currency), &ids);
@@ -126,13 +128,25 @@ pub fn count_known(conn: &mut Connection, names: &[String]) -> Result<u64, DbErr
     Ok(0)
 }
 
+/// The same, but 0 while no `assets upsert` came to its end: what is stored then may be a part.
+pub fn count_listed(conn: &mut Connection, names: &[String]) -> Result<u64, DbError> {
+    for name in names {
+        if runs::ended_well(conn, super::assets::NAME, name)? {
+            return count_known(conn, std::slice::from_ref(name));
+        }
+    }
+    Ok(0)
+}
+
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let (limit, source) = (args.top, context.settings.source);
     args.fit(source)?;
     let estimate = {
-        let (choice, currencies) = (args.choice(), args.currencies());
+        let args = args.clone();
         Box::new(move |conn: &mut Connection, names: &[String]| {
-            Ok(ask::cost_of_prices(source, &choice, &currencies, count_known(conn, names)?))
+            let listed = count_listed(conn, names)?;
+            let cost = ask::cost_of_prices(source, &args.choice(), &args.currencies(), listed);
+            Ok(cost + args.cost_of_absent(source, conn, names, Absences::Due)?)
         })
     };
     let make = move |mut session: Session| {

@@ -8,9 +8,8 @@ use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::cli::assets;
 use crate::cli::run::Job;
-use crate::db::{self, DbError, runs};
+use crate::db::DbError;
 use crate::domain::Parsed;
 use crate::sinks::Sink;
 use crate::sinks::prices::{PriceBatch, PriceSink};
@@ -74,7 +73,10 @@ impl Fetch {
         let (job, source) = (self.job.clone(), self.job.source());
         // The first page also tells under which name the coins are stored; only then can they
         // be counted.
-        let first = Paging::new(source, top, 0).request(source, vs, 1);
+        let mut first = Paging::new(source, top, 0).request(source, vs, 1);
+        // What it may cost is known by the coins that are stored, whatever their name turns out to be.
+        let known = job.known_coins(super::count_listed).await?;
+        first.credits = first.credits.min(Paging::new(source, top, known).request(source, vs, 1).credits);
         let first = fetch_page(job.clone(), first, vs.to_vec()).await.and_then(not_empty);
         // Before the page is stored: its own coins tell nothing about how many pages there are.
         let active = job.sink.run(count_listed).await? as u64;
@@ -347,11 +349,8 @@ async fn spawn<T: Send + 'static>(work: impl Future<Output = anyhow::Result<T>> 
     }
 }
 
-/// The active coins, or 0 while no `assets upsert` came to its end: what is stored then may be a part.
+/// The coins that the source lists, or 0 while nobody knows.
 fn count_listed(sink: &mut PriceSink) -> Result<i64, DbError> {
     let source = sink.session().source().to_owned();
-    if !runs::ended_well(sink.session().conn(), assets::NAME, &source)? {
-        return Ok(0);
-    }
-    db::assets::count_active(sink.session().conn(), &source)
+    Ok(super::count_listed(sink.session().conn(), &[source])? as i64)
 }

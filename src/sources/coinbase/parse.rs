@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use super::wire::{Product, Stats};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::wire::Product;
 use crate::domain::{Coin, Column, Figures, PricePoint, Reject};
 use crate::sources::field::{self, Field};
 use crate::sources::{Pair, Points};
@@ -13,19 +16,35 @@ use crate::sources::{Pair, Points};
 /// The base currency of a product that is online; `None` of one that is not.
 pub fn asset(record: &[u8]) -> Result<Option<Coin>, Reject> {
     let reject = |source_id, reason| field::reject(record, source_id, reason);
-    let product: Product = serde_json::from_slice(record).map_err(|err| reject(None, err.to_string()))?;
-    if !is_online(&product) {
+    let broken = |err: serde_json::Error| reject(field::text_of_broken(record, "base_currency"), err.to_string());
+    let product: Product = serde_json::from_slice(record).map_err(broken)?;
+    let online = is_online(&product);
+    let base = product.base_currency;
+    if online == Ok(false) {
         return Ok(None);
     }
-    let base = product.base_currency;
     // The ticker is all that a product tells about its coin.
-    let coin = field::coin(base.clone(), base.clone(), base);
-    coin.map(Some).map_err(|(id, reason)| reject(id, reason.replace("id is", "base_currency is")))
+    let coin = field::coin(base.clone(), base.clone(), base)
+        .map_err(|(id, reason)| reject(id, reason.replace("id is", "base_currency is")))?;
+    match online {
+        Ok(_) => Ok(Some(coin)),
+        // Nobody knows whether it is traded: the coin stays as it is.
+        Err(reason) => Err(reject(Some(coin.source_id), reason)),
+    }
 }
 
-fn is_online(product: &Product) -> bool {
-    let online = matches!(&product.status, Field::Text(status) if status == "online");
-    online && product.trading_disabled != Some(true)
+fn is_online(product: &Product) -> Result<bool, String> {
+    let status = match &product.status {
+        Field::Text(status) => status == "online",
+        Field::Absent | Field::Null => return Err("status is missing".to_owned()),
+        _ => return Err("status is not a text".to_owned()),
+    };
+    match &product.trading_disabled {
+        Field::Flag(disabled) => Ok(status && !disabled),
+        Field::Absent | Field::Null => Ok(status),
+        _ if !status => Ok(false),
+        _ => Err("trading_disabled is neither true nor false".to_owned()),
+    }
 }
 
 /// The pair of a product that is online.
@@ -34,7 +53,9 @@ pub fn pair(record: &[u8]) -> Option<Pair> {
     let (Field::Text(base), Field::Text(quote)) = (&product.base_currency, &product.quote_currency) else {
         return None;
     };
-    is_online(&product).then(|| Pair { base: base.clone(), vs_currency: quote.to_ascii_lowercase() })
+    is_online(&product)
+        .is_ok_and(|online| online)
+        .then(|| Pair { base: base.clone(), vs_currency: quote.to_ascii_lowercase() })
 }
 
 /// A product's last 24 hours, behind its id as the key. Of another currency: nothing.
@@ -53,7 +74,12 @@ pub fn prices(record: &[u8], vs_currencies: &[Arc<str>], points: Points<'_>) {
         Ok(coin) => coin,
         Err((_, reason)) => return points(at, reject(reason)),
     };
-    let figures = serde_json::from_slice::<Stats>(value).map_err(|err| err.to_string()).and_then(figures);
+    let figures = match figures(value) {
+        // Not traded of late: nothing is said of its price.
+        Ok(None) => return,
+        Ok(Some(figures)) => Ok(figures),
+        Err(reason) => Err(reason),
+    };
     points(
         at,
         match figures {
@@ -63,18 +89,26 @@ pub fn prices(record: &[u8], vs_currencies: &[Arc<str>], points: Points<'_>) {
     );
 }
 
-fn figures(stats: Stats) -> Result<Figures, String> {
-    let day = stats.stats_24hour.unwrap_or(stats.flat);
-    if day.last == Field::Absent && day.volume == Field::Absent {
-        return Err("it has no figures of the last 24 hours".to_owned());
+/// `None` where there are none of the last 24 hours.
+fn figures(value: &[u8]) -> Result<Option<Figures>, String> {
+    let stats: Value = serde_json::from_slice(value).map_err(|err| err.to_string())?;
+    let day = match (&stats, stats.get("stats_24hour")) {
+        (_, Some(Value::Null)) => return Ok(None),
+        (_, Some(day)) | (day, None) => day.as_object().ok_or("it is no object with figures")?,
+    };
+    let field = |name: &str| day.get(name).map_or(Ok(Field::Absent), Field::deserialize);
+    let read = |name: &str| field(name).map_err(|err| err.to_string());
+    let (last, volume) = (read("last")?, read("volume")?);
+    if last == Field::Absent && volume == Field::Absent {
+        return Ok(None);
     }
     // A figure that the exchange does not have comes as an empty text.
     let known = |field: Field| if field == Field::Text(String::new()) { Field::Null } else { field };
-    let (last, volume) = (known(day.last), known(day.volume));
+    let (last, volume) = (known(last), known(volume));
     let mut figures = Figures::default();
     last.figure(Column::Price, &mut figures)?;
     volume.figure(Column::BaseVolume24h, &mut figures)?;
-    Ok(figures)
+    Ok(Some(figures))
 }
 
 #[cfg(test)]
@@ -103,6 +137,7 @@ mod tests {
         }
         let empty = read(r#""BTC-USD":{"stats_24hour":{"last":"","volume":""}}"#).remove(0).1.unwrap();
         assert_eq!((empty.figures.get(Column::Price), empty.figures.carried().has(Column::Price)), (None, true));
+        assert!(read(r#""BTC-USD":{"stats_30day":{"volume":"1"}}"#).is_empty());
         assert!(read(r#""BTC-GBP":{"stats_24hour":{"last":"x"}}"#).is_empty());
     }
 
@@ -111,8 +146,7 @@ mod tests {
         for (record, id, reason) in [
             (r#""BTC-USD":{"stats_24hour":{"last":"much"}}"#, Some("BTC"), "price is not a number"),
             (r#""BTC-USD":{"stats_24hour":{"last":"NaN"}}"#, Some("BTC"), "not a finite number"),
-            (r#""BTC-USD":{"stats_30day":{"volume":"1"}}"#, Some("BTC"), "no figures"),
-            (r#""BTC-USD":null"#, Some("BTC"), "invalid type"),
+            (r#""BTC-USD":null"#, Some("BTC"), "no object"),
             (r#""BTCUSD":{}"#, None, "BASE-QUOTE"),
             ("17", None, "no product"),
         ] {
@@ -127,8 +161,13 @@ mod tests {
         let product = |rest: &str| format!(r#"{{"id":"BTC-USD","base_currency":"BTC","quote_currency":"USD"{rest}}}"#);
         let coin = asset(product(r#","status":"online","trading_disabled":false"#).as_bytes()).unwrap().unwrap();
         assert_eq!((coin.source_id.as_str(), coin.symbol.as_deref()), ("BTC", Some("BTC")));
-        for rest in [r#","status":"delisted""#, r#","status":"online","trading_disabled":true"#, ""] {
+        for rest in [r#","status":"delisted""#, r#","status":"online","trading_disabled":true"#] {
             assert_eq!(asset(product(rest).as_bytes()).unwrap(), None);
+            assert_eq!(pair(product(rest).as_bytes()), None);
+        }
+        // A coin that nobody can say it of is not taken for gone.
+        for rest in ["", r#","status":1"#, r#","status":"online","trading_disabled":"no""#, r#","x":NaN"#] {
+            assert_eq!(asset(product(rest).as_bytes()).unwrap_err().source_id.as_deref(), Some("BTC"), "{rest}");
             assert_eq!(pair(product(rest).as_bytes()), None);
         }
         assert!(

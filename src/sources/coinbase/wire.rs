@@ -13,26 +13,7 @@ pub struct Product {
     pub base_currency: Field,
     pub quote_currency: Field,
     pub status: Field,
-    pub trading_disabled: Option<bool>,
-}
-
-/// The last 24 hours of a product: of `/products/{id}/stats` the whole, of `/products/stats` what is
-/// under `stats_24hour`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Stats {
-    pub stats_24hour: Option<Day>,
-    #[serde(flatten)]
-    pub flat: Day,
-}
-
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(default)]
-pub struct Day {
-    /// The price of the last trade.
-    pub last: Field,
-    /// In coins.
-    pub volume: Field,
+    pub trading_disabled: Field,
 }
 
 /// The message of an error body: `{"message": "…"}`.

@@ -21,7 +21,18 @@ pub fn asset(record: &[u8]) -> Result<Option<Coin>, Reject> {
 /// A coin of a listing or of quotes, which may stand behind its id or symbol as a key, and there in
 /// an array of all coins of that symbol.
 pub fn prices(record: &[u8], vs_currencies: &[Arc<str>], points: Points<'_>) {
-    let value = field::keyed(record).map_or(record, |(_, value)| value);
+    let (key, value) = match field::keyed(record) {
+        Some((key, value)) => (Some(key), value),
+        None => (None, record),
+    };
+    // An id in place of a coin is that coin's: it is not asked for again.
+    let is_id = |key: &String| key.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(id) = key.filter(|key| value.trim_ascii() == b"null" && is_id(key)) {
+        for at in 0..vs_currencies.len() {
+            points(at, Err(field::reject(record, Some(id.clone()), "it is null instead of a coin".to_owned())));
+        }
+        return;
+    }
     if value.trim_ascii_start().starts_with(b"[")
         && let Ok(coins) = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(value)
     {
@@ -151,6 +162,7 @@ mod tests {
             (r#"{"id":7,"quote":{"USD":{"price":{}}}}"#, Some("7"), "price is an object"),
             (r#"{"id":7,"quote":{"USD":{"price":1,"last_updated":"soon"}}}"#, Some("7"), "RFC 3339"),
             (r#"{"id":null,"quote":{"USD":{"price":1}}}"#, None, "id is missing"),
+            (r#""7":null"#, Some("7"), "null instead"),
             (r#""Throttled""#, None, "invalid type"),
             ("null", None, "invalid type"),
         ] {

@@ -161,7 +161,11 @@ impl Status {
 
     /// The vendor's code; `None` for success. 200 has been seen as one.
     fn code(&self) -> Option<i64> {
-        self.error_code.whole().filter(|code| !matches!(code, 0 | 200))
+        match &self.error_code {
+            Field::Absent | Field::Null => None,
+            // What is no number is no success.
+            code => Some(code.whole().unwrap_or(1)).filter(|code| !matches!(code, 0 | 200)),
+        }
     }
 
     fn message(&self) -> Option<String> {
@@ -274,6 +278,7 @@ mod tests {
         told(500, &body(500), SourceError::is_transient, "trouble of its own (HTTP 500)");
         told(200, &body(500), SourceError::is_transient, "trouble of its own (HTTP 500)");
         told(502, "<html>Bad <b>Gateway</b></html>", SourceError::is_transient, "Bad Gateway");
+        told(200, r#"{"status":{"error_code":"E1","error_message":"m"},"data":[]}"#, SourceError::is_transient, ": m");
         told(200, "{}", SourceError::is_transient, "not the records asked for");
     }
 

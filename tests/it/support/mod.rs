@@ -3,6 +3,8 @@
 // Not every build of the suite uses every tool.
 #![allow(dead_code)]
 
+pub mod cmc;
+pub mod exchange;
 pub mod gecko;
 pub mod stub;
 #[macro_use]

@@ -16,10 +16,14 @@ pub enum Backend {
 }
 
 /// A test for each database of each behaviour: a function that takes a [`TestDb`] with the schema
-/// in it. With `bare:` in front the database is not there yet.
+/// in it. With `bare:` in front the database is not there yet; with `only_sqlite:` the behaviour is
+/// one of HTTP, to which the database makes no difference.
 macro_rules! on_every_database {
     (bare: $($behaviour:ident),+ $(,)?) => {
         on_every_database!(@modules TestDb::with_bare; bare_sqlite, bare_mysql, bare_postgres; $($behaviour),+);
+    };
+    (only_sqlite: $($behaviour:ident),+ $(,)?) => {
+        on_every_database!(@module only_sqlite Sqlite TestDb::with; $($behaviour),+);
     };
     (@modules $with:path; $sqlite:ident, $mysql:ident, $postgres:ident; $($behaviour:ident),+) => {
         on_every_database!(@module $sqlite Sqlite $with; $($behaviour),+);
