@@ -220,8 +220,7 @@ async fn serve(
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let now = service.clock.now();
-    let is_feed = feed::serves(&path) && request.headers().contains_key(header::UPGRADE);
-    let mut response = match is_feed {
+    let mut response = match feed::serves(&path, request.headers()) {
         true => service.follow(request).await,
         false => service.respond(peer, request, now).await,
     };

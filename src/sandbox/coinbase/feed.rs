@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use axum::http::{HeaderMap, HeaderValue, header};
 use futures::Sink;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
@@ -50,12 +51,15 @@ const CHUNK: usize = 256;
 /// How many messages a client may be behind, and how long where that is more.
 const BEHIND: i64 = 10_000;
 const BEHIND_SECONDS: f64 = 2.0;
+/// How long nothing of a round may go out before it is asked whether the client is too slow.
+const STUCK: Duration = Duration::from_millis(200);
 /// For the last words on a connection.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-/// Whether the feed is at this path, for those who ask for a WebSocket.
-pub fn serves(path: &str) -> bool {
-    path == "/" || path == "/ws"
+/// Whether the feed is what is asked for: a WebSocket, at one of its paths.
+pub fn serves(path: &str, headers: &HeaderMap) -> bool {
+    let asks = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    matches!(path, "/" | "/ws") && headers.get(header::UPGRADE).is_some_and(asks)
 }
 
 /// The feed, for any number of connections.
@@ -366,10 +370,12 @@ impl Session<'_> {
                 biased;
                 () = stopped(&mut self.stopped) => return Err(End::Stopped),
                 sent = send(&mut self.socket, &mut self.waiting) => return sent.map_err(|_| End::Gone),
-                () = sleep(FAREWELL) => {}
+                () = sleep(STUCK) => {}
             }
-            if let Some(kind) = self.doomed() {
-                return Err(End::Struck(kind));
+            match self.doomed() {
+                Some(FaultKind::Slow) => return Err(self.fall_silent().await),
+                Some(kind) => return Err(End::Struck(kind)),
+                None => {}
             }
             if self.is_behind() {
                 return Err(End::Slow);

@@ -35,7 +35,7 @@ pub struct Tick {
     pub at: i64,
     /// Grows with every tick, in jumps, whatever the rate is.
     pub sequence: i64,
-    /// Counts trades: one more with every tick, or a cascade more.
+    /// Counts trades, at one rate: one more with every tick, or a cascade more.
     pub trade: i64,
     /// For everything else about it.
     pub bits: u64,
