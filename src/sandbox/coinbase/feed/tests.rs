@@ -375,7 +375,7 @@ async fn two_connections_and_two_servers_see_the_same_ticks() {
     let follow = async |sandbox: &Sandbox| -> BTreeMap<u64, Value> {
         let mut client = connect(sandbox).await;
         client.subscribe(&["BTC-USD", "ETH-USD"], &["ticker"]).await;
-        let tickers = client.tickers(600).await.into_iter().filter(|ticker| ticker["product_id"] == "BTC-USD");
+        let tickers = client.tickers(1_200).await.into_iter().filter(|ticker| ticker["product_id"] == "BTC-USD");
         tickers.map(|ticker| (ticker["sequence"].as_u64().unwrap(), ticker)).collect()
     };
     let one = sandbox_at(options()).await;
@@ -467,6 +467,26 @@ async fn a_client_that_does_not_read_is_turned_away() {
     };
     assert_eq!(ended, Ended::Broken);
     assert!(messages > 100, "{messages}");
+    sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_too_slowly_is_turned_away_too() {
+    let sandbox = sandbox(100_000.0, &[]).await;
+    let mut client = connect(&sandbox).await;
+    client.subscribe(&["BTC-USD", "ETH-USD", "SOL-USD"], &["ticker"]).await;
+    let began = Instant::now();
+    for messages in 0u64.. {
+        if messages.is_multiple_of(500) {
+            sleep(Duration::from_millis(50)).await;
+        }
+        if let Err(ended) = client.text().await {
+            assert_eq!(ended, Ended::Broken);
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE);
+    }
+    assert!(began.elapsed() > Duration::from_secs(1));
     sandbox.stop().await;
 }
 
