@@ -22,7 +22,7 @@ pub struct Args {
     /// The same seed makes the same market
     #[arg(long, default_value_t = Options::default().seed)]
     seed: u64,
-    /// Break a share of the answers: KIND=RATE with RATE from 0 to 1; may be given several times
+    /// Break a share of the answers, and of Coinbase's feeds or their messages: KIND=RATE with RATE from 0 to 1; may be given several times
     #[arg(long = "fault", value_name = "KIND=RATE")]
     faults: Vec<Fault>,
     /// Answer 429 above so many calls a minute; 0 = never
@@ -37,6 +37,10 @@ pub struct Args {
     /// How fast the market's clock runs: 1 = real time, 3600 = an hour a second, 0 = not at all
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
+    /// Quotes a second of the market's clock for each product that a client of Coinbase's feed
+    /// follows; from 0.0001 to 100000
+    #[arg(long, value_name = "N", default_value_t = Options::default().quotes_per_second)]
+    quotes_per_second: f64,
 }
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
@@ -49,6 +53,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         credits_per_month: args.credits_per_month,
         at: args.at,
         speed: args.speed,
+        quotes_per_second: args.quotes_per_second,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -58,7 +63,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         let asked = stop::asked();
         let line = format!(
             "coinetl sandbox: http://{addr} (COINGECKO_API_URL=http://{addr}/api/v3 \
-             COINMARKETCAP_API_URL=http://{addr} COINBASE_API_URL=http://{addr})"
+             COINMARKETCAP_API_URL=http://{addr} COINBASE_API_URL=http://{addr} COINBASE_WS_URL=ws://{addr})"
         );
         // Whoever started us may not read it. For programs stdout carries the result alone.
         let _ = match context.output {

@@ -1,6 +1,6 @@
 //! The sandbox's time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -29,12 +29,31 @@ impl Clock {
 
     /// Milliseconds since 1970.
     pub fn now(&self) -> i64 {
-        if self.follows_world {
-            return Utc::now().timestamp_millis();
-        }
-        let passed = self.started.elapsed().as_secs_f64() * 1_000.0 * self.speed;
-        self.origin.saturating_add(passed as i64).clamp(FIRST, LAST)
+        self.micros().div_euclid(1_000)
     }
+
+    /// Microseconds since 1970.
+    pub fn micros(&self) -> i64 {
+        if self.follows_world {
+            return Utc::now().timestamp_micros();
+        }
+        let passed = self.started.elapsed().as_secs_f64() * 1_000_000.0 * self.speed;
+        self.origin.saturating_mul(1_000).saturating_add(passed as i64).clamp(FIRST * 1_000, LAST * 1_000 + 999)
+    }
+
+    /// How long the world has to wait for so many microseconds of the market's time.
+    pub fn wait(&self, micros: i64) -> Duration {
+        let seconds = micros.max(0) as f64 / 1_000_000.0 / self.speed;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+}
+
+/// Appends `2026-05-19T08:47:57.580123Z`, from microseconds.
+pub fn write_micros(out: &mut Vec<u8>, at: i64) {
+    write_time(out, at.div_euclid(1_000));
+    out.pop();
+    digits(out, at.rem_euclid(1_000), 3);
+    out.push(b'Z');
 }
 
 /// Appends `2026-05-19T08:47:57.580Z`. By hand, because a page has 750 of these and chrono's
@@ -112,6 +131,24 @@ mod tests {
             let expected = DateTime::from_timestamp_millis(at).unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ");
             assert_eq!(String::from_utf8(out).unwrap(), expected.to_string());
         }
+    }
+
+    #[test]
+    fn microseconds_follow_the_milliseconds() {
+        for at in [0, 1_795_348_837_123_456, -1, -999_999, 1_800_000_000_000_001] {
+            let mut out = Vec::new();
+            write_micros(&mut out, at);
+            let expected = DateTime::from_timestamp_micros(at).unwrap().format("%Y-%m-%dT%H:%M:%S%.6fZ");
+            assert_eq!(String::from_utf8(out).unwrap(), expected.to_string());
+        }
+    }
+
+    #[test]
+    fn the_world_waits_as_the_clock_runs() {
+        assert_eq!(Clock::new(None, 1.0).wait(250_000), Duration::from_millis(250));
+        assert_eq!(Clock::new(None, 100.0).wait(1_000_000), Duration::from_millis(10));
+        assert_eq!(Clock::new(None, 1.0).wait(-5), Duration::ZERO);
+        assert_eq!(Clock::new(None, 0.0).wait(1), Duration::MAX);
     }
 
     #[test]

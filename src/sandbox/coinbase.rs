@@ -1,4 +1,5 @@
-//! Coinbase Exchange's public REST API over the generated market: products and their figures.
+//! Coinbase Exchange's public REST API over the generated market: products and their figures; and
+//! its [`feed`].
 //!
 //! No key, but a `User-Agent`. A query is refused rather than ignored, so that nobody is misled.
 //! The answers carry no time of their own but a `Date` header, which is the market's.
@@ -15,6 +16,7 @@ use super::market::Market;
 use super::vendor::{Call, Endless, Vendor};
 
 mod catalogue;
+pub mod feed;
 mod figures;
 mod record;
 
@@ -35,7 +37,7 @@ pub fn serves(path: &str) -> bool {
 #[derive(Debug)]
 pub struct Coinbase {
     minutes: Minutes,
-    catalogue: OnceLock<Catalogue>,
+    catalogue: OnceLock<Arc<Catalogue>>,
 }
 
 impl Coinbase {
@@ -45,8 +47,8 @@ impl Coinbase {
     }
 
     /// The products, which depend on nothing but the market.
-    fn catalogue(&self, market: &Market) -> &Catalogue {
-        self.catalogue.get_or_init(|| Catalogue::new(market))
+    pub fn catalogue(&self, market: &Market) -> &Arc<Catalogue> {
+        self.catalogue.get_or_init(|| Arc::new(Catalogue::new(market)))
     }
 }
 

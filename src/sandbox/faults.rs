@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::answer::Answer;
 use super::market::hash::{mix, unit};
 
-/// One kind of fault and the chance that it happens to a request.
+/// One kind of fault and the chance that it happens to a request, or to a feed or its message.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fault {
     pub kind: FaultKind,
@@ -47,10 +47,14 @@ pub enum FaultKind {
     Spent,
     /// The endpoint that serves everything at once is no longer there; older ways are.
     Gone,
+    /// Some of a feed's messages are not sent, although the feed says that there were any.
+    Gap,
+    /// An old message of a feed comes again.
+    Stale,
 }
 
 impl FaultKind {
-    const NAMES: [(FaultKind, &str); 14] = [
+    const NAMES: [(FaultKind, &str); 16] = [
         (FaultKind::TooMany, "429"),
         (FaultKind::TooManyBare, "429-bare"),
         (FaultKind::Internal, "500"),
@@ -65,7 +69,14 @@ impl FaultKind {
         (FaultKind::ErrorIn200, "200-error"),
         (FaultKind::Spent, "spent"),
         (FaultKind::Gone, "gone"),
+        (FaultKind::Gap, "gap"),
+        (FaultKind::Stale, "stale"),
     ];
+
+    /// Whether it can happen to an answer; the others happen to a feed alone.
+    pub fn is_of_answers(self) -> bool {
+        !matches!(self, FaultKind::Gap | FaultKind::Stale)
+    }
 }
 
 impl fmt::Display for FaultKind {
@@ -129,7 +140,9 @@ pub struct Struck {
 }
 
 impl Dice {
-    pub fn new(faults: Vec<Fault>, seed: u64) -> Dice {
+    /// Dice for answers. Faults of feeds leave them as they are.
+    pub fn new(mut faults: Vec<Fault>, seed: u64) -> Dice {
+        faults.retain(|fault| fault.kind.is_of_answers());
         // Another stream of numbers than the market's.
         let seed = mix(seed, 0xfa17, 0);
         Dice { faults, seed, requests: AtomicU64::new(0) }
@@ -225,6 +238,16 @@ mod tests {
         };
         assert!((1_850..2_150).contains(&count(FaultKind::Internal)));
         assert!((3_800..4_200).contains(&count(FaultKind::Drop)));
+    }
+
+    #[test]
+    fn faults_of_feeds_leave_the_dice_of_answers_alone() {
+        let rolls = |faults: &[&str]| {
+            let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+            let dice = Dice::new(faults, 9);
+            (0..2_000).map(|_| dice.roll(|_| true)).collect::<Vec<_>>()
+        };
+        assert_eq!(rolls(&["gap=1", "500=0.2", "stale=1", "drop=0.1"]), rolls(&["500=0.2", "drop=0.1"]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A local stand-in for the vendors' HTTP APIs, over generated data.
+//! A local stand-in for the vendors' HTTP and WebSocket APIs, over generated data.
 //!
 //! It promises the vendor's shapes and rules, a market that is a pure function of the seed and
 //! the time, and faults when asked for. Tests, demos and benchmarks talk to it, so an answer
@@ -10,7 +10,8 @@
 //! ```
 //!
 //! CoinGecko is served below `/api/v3`; CoinMarketCap's paths begin with their own versions and
-//! Coinbase's with `/products`, so that the three share one address.
+//! Coinbase's with `/products`, so that the three share one address. Coinbase's feed is for those
+//! who ask for a WebSocket at `/`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,8 +19,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{ConnectInfo, FromRequestParts, Query, Request, State};
 use axum::http::{HeaderValue, Response, header};
+use axum::response::IntoResponse;
 use axum::serve::ListenerExt;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
@@ -47,10 +50,12 @@ pub use faults::{Fault, FaultError, FaultKind};
 use answer::Answer;
 use clock::Clock;
 use coinbase::Coinbase;
+use coinbase::feed::{self, Feed};
 use coingecko::CoinGecko;
 use coinmarketcap::CoinMarketCap;
 use faults::Dice;
 use market::Market;
+use market::ticks::{FASTEST, SLOWEST};
 use vendor::{Call, Endless, Vendor};
 use wire::Damage;
 
@@ -62,7 +67,7 @@ pub const MAX_ASSETS: u32 = 1_000_000;
 
 /// How long a stalled request stalls: longer than any client waits.
 const STALL: Duration = Duration::from_secs(600);
-/// How long answers may still be sent after the order to stop.
+/// How long answers may still be sent, and feeds closed, after the order to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// What to serve and how.
@@ -81,6 +86,8 @@ pub struct Options {
     pub at: Option<DateTime<Utc>>,
     /// 1 is real time, 0 stands still.
     pub speed: f64,
+    /// Ticker messages for each product of Coinbase's feed in a second of the market's time.
+    pub quotes_per_second: f64,
 }
 
 impl Default for Options {
@@ -94,6 +101,7 @@ impl Default for Options {
             credits_per_month: 15_000,
             at: None,
             speed: 1.0,
+            quotes_per_second: 5.0,
         }
     }
 }
@@ -105,6 +113,8 @@ pub enum SandboxError {
     Assets(u32),
     #[error("the sandbox's clock can't run at speed {0}: 0 (frozen) or more")]
     Speed(f64),
+    #[error("the sandbox can't send {0} quotes a second: {SLOWEST} to {FASTEST}")]
+    Quotes(f64),
     #[error("the sandbox can't listen on {bind}: {source}; choose another address or port")]
     Bind { bind: SocketAddr, source: std::io::Error },
 }
@@ -125,14 +135,21 @@ pub async fn start(options: Options) -> Result<Sandbox, SandboxError> {
     if !(0.0..=1e9).contains(&options.speed) {
         return Err(SandboxError::Speed(options.speed));
     }
+    if !(SLOWEST..=FASTEST).contains(&options.quotes_per_second) {
+        return Err(SandboxError::Quotes(options.quotes_per_second));
+    }
     let failed = |source| SandboxError::Bind { bind: options.bind, source };
     let listener = TcpListener::bind(options.bind).await.map_err(failed)?;
     let addr = listener.local_addr().map_err(failed)?;
 
     let (stop, stopped) = watch::channel(false);
+    let market = Arc::new(Market::new(options.seed, options.assets));
+    let clock = Arc::new(Clock::new(options.at, options.speed));
+    let (rate, speed) = (options.quotes_per_second, options.speed);
     let service = Service {
-        market: Arc::new(Market::new(options.seed, options.assets)),
-        clock: Clock::new(options.at, options.speed),
+        feed: Feed::new(&market, &clock, rate, speed, options.faults.clone(), options.seed),
+        market,
+        clock,
         coingecko: CoinGecko::new(options.calls_per_minute),
         coinmarketcap: CoinMarketCap::new(options.calls_per_minute, options.credits_per_month),
         coinbase: Coinbase::new(options.calls_per_minute),
@@ -162,12 +179,19 @@ impl Sandbox {
         self.addr
     }
 
-    /// Stops listening, ends stalled requests, and lets the others finish for a moment.
+    /// Stops listening, closes feeds, ends stalled requests, and lets the others finish for a
+    /// moment.
     pub async fn stop(self) {
         let Sandbox { stop, server, .. } = self;
         stop.send_replace(true);
         let abort = server.abort_handle();
-        if tokio::time::timeout(GRACE, server).await.is_err() {
+        let ended = async {
+            let _ = server.await;
+            // A feed outlives the server's own connection: it is over when nobody waits for the
+            // order to stop any more.
+            stop.closed().await;
+        };
+        if tokio::time::timeout(GRACE, ended).await.is_err() {
             abort.abort();
         }
     }
@@ -180,10 +204,11 @@ async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
 
 struct Service {
     market: Arc<Market>,
-    clock: Clock,
+    clock: Arc<Clock>,
     coingecko: CoinGecko,
     coinmarketcap: CoinMarketCap,
     coinbase: Coinbase,
+    feed: Feed,
     dice: Dice,
     stopped: watch::Receiver<bool>,
 }
@@ -195,7 +220,10 @@ async fn serve(
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let now = service.clock.now();
-    let mut response = service.respond(peer, request, now).await;
+    let mut response = match feed::serves(&path, request.headers()) {
+        true => service.follow(request).await,
+        false => service.respond(peer, request, now).await,
+    };
     let headers = response.headers_mut();
     headers.insert(HEADER, HeaderValue::from_static("1"));
     // The market's time and not the world's: what has no time of its own is stamped with this.
@@ -267,6 +295,23 @@ impl Service {
             wire::response(answer, gzip, damage)
         })
         .await
+    }
+
+    /// Turns a request into a feed.
+    async fn follow(self: Arc<Service>, request: Request) -> Response<Body> {
+        let (mut head, _) = request.into_parts();
+        let upgrade = match WebSocketUpgrade::from_request_parts(&mut head, &()).await {
+            Ok(upgrade) => upgrade.max_message_size(feed::LARGEST_COMMAND).read_buffer_size(4 << 10),
+            Err(refused) => return refused.into_response(),
+        };
+        upgrade.on_upgrade(async move |socket| {
+            let service = Arc::clone(&self);
+            let listed = move || Arc::clone(service.coinbase.catalogue(&service.market));
+            match tokio::task::spawn_blocking(listed).await {
+                Ok(catalogue) => self.feed.serve(socket, catalogue, self.stopped.clone()).await,
+                Err(err) => log::error!("sandbox: {err}"),
+            }
+        })
     }
 
     /// Whose path it is. CoinGecko's stand-in also turns away what is nobody's.

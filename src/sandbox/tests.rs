@@ -82,6 +82,9 @@ async fn answers_are_labelled_also_those_that_refuse() {
     assert_eq!(ping.header("content-type"), Some("application/json; charset=utf-8"));
     assert_eq!(get(&sandbox, "/api/v3/nothing").await.status(), 404);
     assert_eq!(get(&sandbox, "/nothing").await.status(), 404);
+    assert_eq!(get(&sandbox, "/").await.status(), 404);
+    let halfway = request(&sandbox, "/", "Upgrade: websocket\r\n").await;
+    assert_eq!((halfway.status(), halfway.header(HEADER)), (400, Some("1")));
     let nobody = request(&sandbox, "/api/v3/ping", "").await;
     assert_eq!((nobody.status(), nobody.header(HEADER)), (403, Some("1")));
     sandbox.stop().await;
@@ -254,6 +257,9 @@ async fn impossible_options_are_refused() {
     let speed = |speed| Options { speed, ..Options::default() };
     assert!(refusal(speed(-1.0)).await.contains("-1"));
     assert!(refusal(speed(f64::NAN)).await.contains("NaN"));
+    let quotes = |quotes_per_second| Options { quotes_per_second, ..Options::default() };
+    assert!(refusal(quotes(0.0)).await.contains("0.0001 to 100000"));
+    assert!(refusal(quotes(1e6)).await.contains("1000000"));
     let running = sandbox(assets(10)).await;
     let taken = Options { bind: running.addr(), ..Options::default() };
     assert!(matches!(start(taken).await, Err(SandboxError::Bind { .. })));

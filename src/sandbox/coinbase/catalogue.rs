@@ -108,7 +108,12 @@ impl Catalogue {
     }
 
     pub fn find(&self, id: &str) -> Option<&Product> {
-        self.by_id.get(id).map(|&n| &self.products[n])
+        self.place(id).map(|n| &self.products[n])
+    }
+
+    /// Where a product stands among all.
+    pub fn place(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
     }
 }
 

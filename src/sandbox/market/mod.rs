@@ -13,6 +13,7 @@ mod history;
 mod known;
 mod orders;
 mod quotes;
+pub mod ticks;
 mod words;
 
 pub use currency::Currency;
