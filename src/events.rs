@@ -144,7 +144,10 @@ mod tests {
 
     #[test]
     fn a_price_carries_every_column_bit_for_bit() {
-        let about = About { source: "coingecko".into(), asset: "1move token".into(), symbol: "🟥".into(), name: String::new() };
+        let about =
+            About {
+                source: "coingecko".into(), asset: "1move token".into(), symbol: "🟥".into(), name: String::new()
+            };
         let mut figures = Figures::default();
         figures.set(Column::Price, Some(5.8e-21)).unwrap();
         figures.set(Column::MarketCap, Some(1.1578910401623073e59)).unwrap();
@@ -153,7 +156,10 @@ mod tests {
         let event: serde_json::Value = serde_json::from_slice(&event).unwrap();
         assert_eq!(about.key(), "coingecko:1move token");
         assert_eq!((&event["schema"], &event["observed_at"]), (&PRICE.into(), &"2026-05-19T08:47:57.580Z".into()));
-        assert_eq!((event["price"].as_f64(), event["market_cap"].as_f64()), (Some(5.8e-21), Some(1.1578910401623073e59)));
+        assert_eq!(
+            (event["price"].as_f64(), event["market_cap"].as_f64()),
+            (Some(5.8e-21), Some(1.1578910401623073e59))
+        );
         assert_eq!((&event["market_cap_rank"], &event["volume_24h"]), (&7.into(), &serde_json::Value::Null));
         let fields = event.as_object().unwrap();
         for column in Column::ALL {

@@ -96,8 +96,10 @@ pub fn position(conn: &mut Connection, topic: &str, run_id: i64, what: What) -> 
         #[diesel(sql_type = Nullable<Timestamp>)]
         moment: Option<chrono::NaiveDateTime>,
     }
-    let read = "SELECT asset_id, vs_currency, timeframe, moment FROM publications WHERE topic = ? AND run_id = ? AND what = ?";
-    let row = sql(read).bind(topic).bind(run_id).bind(what.name()).first::<Stored>(conn, "reading how far was published")?;
+    let read =
+        "SELECT asset_id, vs_currency, timeframe, moment FROM publications WHERE topic = ? AND run_id = ? AND what = ?";
+    let row =
+        sql(read).bind(topic).bind(run_id).bind(what.name()).first::<Stored>(conn, "reading how far was published")?;
     Ok(row.and_then(|row| {
         let moment = Stamp::from_datetime(row.moment?.and_utc()).ok()?;
         Some(Position { asset_id: row.asset_id, vs_currency: row.vs_currency, timeframe: row.timeframe, moment })
@@ -201,14 +203,13 @@ fn behind(backend: Backend, what: What, after: Option<&Position>) -> String {
         What::Prices => format!("q.observed_at > {moment}"),
         What::Candles => format!("(q.timeframe > ? OR (q.timeframe = ? AND q.open_time > {moment}))"),
     };
-    format!(
-        " AND q.asset_id >= ? AND (q.asset_id > ? OR q.vs_currency > ? OR (q.vs_currency = ? AND {last}))"
-    )
+    format!(" AND q.asset_id >= ? AND (q.asset_id > ? OR q.vs_currency > ? OR (q.vs_currency = ? AND {last}))")
 }
 
 fn bind_position(sql: Sql, what: What, after: Option<&Position>) -> Sql {
     let Some(after) = after else { return sql };
-    let sql = sql.bind(after.asset_id).bind(after.asset_id).bind(after.vs_currency.as_str()).bind(after.vs_currency.as_str());
+    let sql =
+        sql.bind(after.asset_id).bind(after.asset_id).bind(after.vs_currency.as_str()).bind(after.vs_currency.as_str());
     let sql = match what {
         What::Prices => sql,
         What::Candles => sql.bind(after.timeframe.as_str()).bind(after.timeframe.as_str()),

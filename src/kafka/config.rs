@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn a_bad_value_names_its_setting_and_not_itself() {
-        let broker = settings(&[("KAFKA_BOOTSTRAP_SERVERS", "h:1"), ("KAFKA_SASL_MECHANISM", "hush"), ("KAFKA_ACKS", "hush")]);
+        let broker =
+            settings(&[("KAFKA_BOOTSTRAP_SERVERS", "h:1"), ("KAFKA_SASL_MECHANISM", "hush"), ("KAFKA_ACKS", "hush")]);
         let err = broker.unwrap().client(&[]).unwrap_err().to_string();
         assert!(err.contains("KAFKA_ACKS") && !err.contains("hush"), "{err}");
     }

@@ -11,11 +11,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub enum BrokerError {
     #[error("no broker is set; set KAFKA_BOOTSTRAP_SERVERS=host:port, and run again")]
     NotSet,
-    #[error("the broker {servers} can't be reached ({why}); check that it runs and KAFKA_BOOTSTRAP_SERVERS, and run again: what was not sent stays due")]
+    #[error(
+        "the broker {servers} can't be reached ({why}); check that it runs and KAFKA_BOOTSTRAP_SERVERS, and run again: what was not sent stays due"
+    )]
     Unreachable { servers: String, why: String },
-    #[error("the broker {servers} refuses us ({why}); check KAFKA_SECURITY_PROTOCOL and the other KAFKA_… settings, and our rights there")]
+    #[error(
+        "the broker {servers} refuses us ({why}); check KAFKA_SECURITY_PROTOCOL and the other KAFKA_… settings, and our rights there"
+    )]
     Refused { servers: String, why: String },
-    #[error("the topic {topic} is not there and we may not make it ({why}); ask for it: kafka-topics.sh --create --topic {topic}, or rpk topic create {topic}")]
+    #[error(
+        "the topic {topic} is not there and we may not make it ({why}); ask for it: kafka-topics.sh --create --topic {topic}, or rpk topic create {topic}"
+    )]
     NoTopic { topic: String, why: String },
     #[error("the setting {name} is not usable: {why}; see librdkafka's CONFIGURATION.md for the property {property}")]
     Setting { name: String, property: String, why: String },

@@ -21,8 +21,8 @@ pub struct Shape {
 
 /// Looks for the topic and makes it where it may. The number of its partitions.
 pub async fn ensure(broker: &BrokerSettings, shape: Shape) -> Result<usize, BrokerError> {
-    let admin: AdminClient<DefaultClientContext> = AdminClient::from_config(&broker.client(&[])?)
-        .map_err(|err| BrokerError::of(&broker.servers, &err))?;
+    let admin: AdminClient<DefaultClientContext> =
+        AdminClient::from_config(&broker.client(&[])?).map_err(|err| BrokerError::of(&broker.servers, &err))?;
     if let Some(partitions) = partitions(&admin, broker)? {
         return Ok(partitions);
     }
@@ -57,11 +57,16 @@ pub fn look(broker: &BrokerSettings) -> Result<Option<usize>, BrokerError> {
     partitions(&admin, broker)
 }
 
-fn partitions(admin: &AdminClient<DefaultClientContext>, broker: &BrokerSettings) -> Result<Option<usize>, BrokerError> {
+fn partitions(
+    admin: &AdminClient<DefaultClientContext>,
+    broker: &BrokerSettings,
+) -> Result<Option<usize>, BrokerError> {
     let metadata = admin
         .inner()
         .fetch_metadata(Some(&broker.topic), PATIENCE)
         .map_err(|err| BrokerError::of(&broker.servers, &err))?;
     let topic = metadata.topics().iter().find(|topic| topic.name() == broker.topic);
-    Ok(topic.filter(|topic| topic.error().is_none() && !topic.partitions().is_empty()).map(|topic| topic.partitions().len()))
+    Ok(topic
+        .filter(|topic| topic.error().is_none() && !topic.partitions().is_empty())
+        .map(|topic| topic.partitions().len()))
 }

@@ -23,6 +23,7 @@ mod ping;
 mod plan;
 mod prices;
 mod prune;
+mod publish;
 mod recordings;
 mod result;
 mod sandbox;

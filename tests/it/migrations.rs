@@ -114,7 +114,7 @@ fn every_foreign_key_and_time_range_has_an_index(db: &TestDb) {
         assert!(has(table, column), "{line}: no index");
         keys += 1;
     }
-    assert_eq!(keys, 4);
+    assert_eq!(keys, 5);
     for (table, column) in [("prices", "observed_at"), ("prices", "run_id"), ("runs", "started_at")] {
         assert!(has(table, column), "{table}.{column}");
     }
@@ -169,7 +169,7 @@ fn sqlite(db: &TestDb) -> BTreeSet<String> {
                 // Quotes are told to the microsecond.
                 "TEXT" if table == "crypto_metrics" && name.ends_with("_at") => "time6",
                 "TEXT" if name.ends_with("_start") => "time6",
-                "TEXT" if name.ends_with("_at") || name == "open_time" => "time",
+                "TEXT" if name.ends_with("_at") || name == "open_time" || name == "moment" => "time",
                 "TEXT" => "text",
                 other => panic!("{table}.{name} is {other}"),
             };

@@ -6,6 +6,7 @@
 pub mod cmc;
 pub mod exchange;
 pub mod gecko;
+pub mod kafka;
 pub mod stub;
 #[macro_use]
 pub mod test_db;

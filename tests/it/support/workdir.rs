@@ -275,7 +275,7 @@ impl SandboxServer {
             let _ = child.wait();
             panic!("the sandbox said {line:?} instead of its address");
         };
-        assert!(line.contains(&format!("(COINGECKO_API_URL=http://{address}/api/v3 COINMARKETCAP_API_URL=http://{address} COINBASE_API_URL=http://{address})")), "{line}");
+        assert!(line.contains(&format!("(COINGECKO_API_URL=http://{address}/api/v3 COINMARKETCAP_API_URL=http://{address} COINBASE_API_URL=http://{address} COINBASE_WS_URL=ws://{address})")), "{line}");
         SandboxServer { child, address, _workdir: workdir }
     }
 

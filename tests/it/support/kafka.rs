@@ -1,0 +1,90 @@
+//! A topic of its own for a test, on the real broker, and what is in it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::Value;
+
+use super::test_db::loud;
+use super::workdir::Cmd;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A name for a topic that is not there yet, on a broker that is.
+pub struct Topic {
+    pub servers: String,
+    pub name: String,
+}
+
+/// One message of a topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sent {
+    pub partition: i32,
+    pub key: String,
+    pub event: Value,
+}
+
+impl Topic {
+    /// `None` when the tests were told of no broker.
+    pub fn new() -> Option<Topic> {
+        let servers = std::env::var("COINETL_TEST_KAFKA_SERVERS").unwrap_or_default();
+        if servers.is_empty() {
+            let why = "SKIPPED kafka: COINETL_TEST_KAFKA_SERVERS is not set";
+            loud(why);
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}, and CI must not skip");
+            return None;
+        }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Some(Topic { servers, name })
+    }
+
+    /// Lets a command use this topic.
+    pub fn on(&self, cmd: Cmd) -> Cmd {
+        cmd.env("KAFKA_BOOTSTRAP_SERVERS", &self.servers).env("KAFKA_TOPIC", &self.name)
+    }
+
+    fn consumer(&self) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", &self.servers)
+            .set("group.id", "reader-of-the-tests")
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("a consumer")
+    }
+
+    /// How many partitions it has; 0 when it is not there.
+    pub fn partitions(&self) -> i32 {
+        let metadata = self.consumer().fetch_metadata(Some(&self.name), PATIENCE).expect("metadata of the topic");
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.name);
+        topic.filter(|topic| topic.error().is_none()).map_or(0, |topic| topic.partitions().len() as i32)
+    }
+
+    /// Everything in it, partition by partition, in its order there.
+    pub fn read(&self) -> Vec<Sent> {
+        let consumer = self.consumer();
+        let (mut from, mut left) = (TopicPartitionList::new(), 0);
+        for partition in 0..self.partitions() {
+            let (low, high) = consumer.fetch_watermarks(&self.name, partition, PATIENCE).expect("the ends of the log");
+            left += high - low;
+            from.add_partition_offset(&self.name, partition, Offset::Beginning).expect("an offset");
+        }
+        consumer.assign(&from).expect("an assignment");
+        let (mut read, started) = (Vec::new(), Instant::now());
+        while left > 0 {
+            assert!(started.elapsed() < PATIENCE, "{left} messages did not come");
+            let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
+            let message = message.expect("a message");
+            let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap_or_default().to_vec()).expect("UTF-8");
+            let event = serde_json::from_str(&text(message.payload())).expect("JSON");
+            read.push(Sent { partition: message.partition(), key: text(message.key()), event });
+            left -= 1;
+        }
+        read.sort_by_key(|sent| sent.partition);
+        read
+    }
+}
