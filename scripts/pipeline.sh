@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole job once, made for cron: db-setup, assets upsert, prices insert. See --help.
+# The whole job once, made for cron: db-setup, assets upsert, prices insert, and publish where a broker is set.
+# See --help.
 set -euo pipefail
 export LC_NUMERIC=C # a decimal point in the seconds, whatever the machine's language
 
@@ -12,9 +13,10 @@ usage: scripts/pipeline.sh [GLOBAL OPTIONS] [options of `prices insert`]
 
 Runs `coinetl db-setup`, `coinetl assets upsert`, `coinetl prices insert` in the repository's folder, so a
 relative path (sqlite://coinetl.db, the .env file) means that folder, wherever it is started from.
+Where KAFKA_BOOTSTRAP_SERVERS is set, in the environment or in .env, `coinetl publish` is the last step.
 COINETL_DIR names another folder; the Debian package's is /var/lib/coinetl.
 
-Global options reach all three steps: --database-url URL, --source NAME, --sandbox, --wait TIME,
+Global options reach all steps: --database-url URL, --source NAME, --sandbox, --wait TIME,
 --output FORMAT, --log-format FORMAT, -v, -q. All others go to `prices insert`.
 
 stdout gets one line a step: when it ended (UTC), step, exit code, seconds, and what it said of itself in one
@@ -82,6 +84,12 @@ sort_arguments() {
   done
 }
 
+# As the binary sees it: the environment first, then .env of this folder.
+has_broker() {
+  [[ -n ${KAFKA_BOOTSTRAP_SERVERS-} ]] ||
+    grep -qsE "^[[:space:]]*(export[[:space:]]+)?KAFKA_BOOTSTRAP_SERVERS[[:space:]]*=[[:space:]]*[\"']?[^\"' ]" .env
+}
+
 # Runs one step and logs it in one line; its code is left in `code`.
 step() {
   local name=$1 begin=${EPOCHREALTIME/./} output seconds first=""
@@ -115,7 +123,12 @@ main() {
   ((code == 0 || code == 3)) || return "$code"
   worst=$code
   step prices-insert prices insert "${prices[@]}"
-  ((code == 0)) || return "$code"
+  ((code == 0 || code == 3)) || return "$code"
+  ((code == 0)) || worst=$code
+  if has_broker; then
+    step publish publish
+    ((code == 0 || (code == 3 && worst == 3))) || return "$code"
+  fi
   return "$worst"
 }
 

@@ -195,6 +195,43 @@ fn a_broker_that_is_down_is_told_and_the_next_run_sends_it() {
     assert_eq!(number(&topic.on(db.coinetl(PUBLISH)).json(0), "rows_written"), 5);
 }
 
+/// `scripts/pipeline.sh` sends what it stored where a broker is set, and what an earlier run could not.
+#[test]
+fn the_pipeline_ends_with_it() {
+    let Some(topic) = Topic::new() else { return };
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    let gecko = Gecko::usual(20);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/pipeline.sh");
+    let pipeline = |servers: &str| {
+        let run = std::process::Command::new(script)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("COINETL_BIN", env!("CARGO_BIN_EXE_coinetl"))
+            .env("COINETL_DIR", db.workdir().path())
+            .env("DATABASE_URL", db.url())
+            .env("COINGECKO_API_URL", gecko.url())
+            .env("COINETL_CALLS_PER_MINUTE", "0")
+            .env("KAFKA_BOOTSTRAP_SERVERS", servers)
+            .env("KAFKA_TOPIC", &topic.name)
+            .output()
+            .unwrap();
+        let story = String::from_utf8(run.stdout).unwrap() + &String::from_utf8(run.stderr).unwrap();
+        (run.status.code(), story)
+    };
+    let (code, story) = pipeline("");
+    assert!(code == Some(0) && !story.contains("step=publish"), "{story}");
+    let (code, story) = pipeline("127.0.0.1:9");
+    assert!(code == Some(75) && story.contains("step=publish exit=75"), "{story}");
+    let (code, story) = pipeline(&topic.servers);
+    assert!(code == Some(0) && story.contains("step=publish exit=0"), "{story}");
+    // In .env it counts as well.
+    db.workdir().write(".env", &format!("KAFKA_BOOTSTRAP_SERVERS='{}'\n", topic.servers));
+    let (code, story) = pipeline("");
+    assert!(code == Some(0) && story.contains("step=publish exit=0"), "{story}");
+    let events: BTreeSet<String> = in_topic(&topic).into_iter().collect();
+    assert!(events.len() == 20 && events == stored(&db), "{} events", events.len());
+}
+
 #[test]
 fn what_is_not_set_right_is_told() {
     let dir = Workdir::new();
