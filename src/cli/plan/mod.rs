@@ -1,36 +1,28 @@
 //! `plan`: what a month costs, before a call is made.
 
 mod crontab;
+mod part;
+mod show;
 mod steps;
 mod suggest;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use comfy_table::{CellAlignment, Table, presets};
-use serde_json::{Value, json};
-
-use super::budget::{Allowance, Label, Origin, allowance};
 use super::output::{Outcome, Report};
-use super::run::{Vendor, read_account};
-use super::{Context, Global, Output, prices, probe};
-use crate::db::absences::Absences;
+use super::{Context, Global, Output};
 use crate::db::runs::Status;
-use crate::db::{Connection, DbError, absences, accounts, migrate};
-use crate::domain::budget::month_of;
-use crate::domain::{Budget, Cost, Stamp};
 use crate::exit::{Exit, UsageError};
-use crate::sources::ask::COINS_IF_UNKNOWN;
-use crate::sources::{Source, answers_at_once};
+use crate::sources::Source;
 use crontab::Schedule;
+use part::{part, why_not};
+use show::{as_json, as_text};
+use steps::Call;
 pub use steps::NotCounted;
-use steps::{Call, Work};
-use suggest::Item;
 pub use suggest::grouped;
 
 pub const NAME: &str = "plan";
 
-const MONTH_MS: i64 = 31 * 86_400_000;
 /// The file that is shipped; it is what most people's crontab begins as.
 const SHIPPED: &str = include_str!("../../../crontab");
 
@@ -86,31 +78,6 @@ struct Entry {
     place: String,
     schedule: Option<Schedule>,
     runs: i64,
-}
-
-/// A line of the plan: something that runs now and then, and what it costs each time.
-struct Line {
-    text: String,
-    schedule: Option<Schedule>,
-    runs: i64,
-    cost: Cost,
-    work: Work,
-}
-
-/// One source's part of the plan.
-struct Part {
-    source: &'static dyn Source,
-    kind: &'static str,
-    coins: u64,
-    coins_known: bool,
-    lines: Vec<Line>,
-    total: Cost,
-    budget: Budget,
-    origin: Origin,
-    /// Credits that the rest of the running month takes.
-    rest: i64,
-    fits: bool,
-    suggestion: Option<String>,
 }
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
@@ -237,297 +204,4 @@ fn read_file(path: &Path) -> Result<String, UsageError> {
     std::fs::read_to_string(path).map_err(|err| {
         UsageError(format!("{} can't be read: {err}; write crontab -l >FILE to get yours", path.display()))
     })
-}
-
-/// A database with this binary's schema; `None` where there is none to go by.
-fn database(context: &Context) -> Option<Connection> {
-    match migrate::open_current(&context.settings.database_url) {
-        Ok(opened) => Some(opened.conn),
-        Err(DbError::Missing { .. }) => None,
-        Err(err) => {
-            log::warn!("{err}; planning without what is stored");
-            None
-        }
-    }
-}
-
-async fn part(
-    context: &Context,
-    source: &'static dyn Source,
-    entries: Vec<Entry>,
-    others: &mut Others,
-    report: &mut Report,
-) -> anyhow::Result<Part> {
-    let settings = &context.settings;
-    let vendor = Vendor::of(context, source).await?;
-    // The vendor itself knows best, where it tells and nobody chose otherwise.
-    if settings.credits_per_month.is_none()
-        && let Some(request) = source.account(&vendor.access)
-    {
-        let asked = probe::ask(settings, &vendor, NAME, database(context), &request, |body| read_account(source, body));
-        let asked = asked.await?;
-        report.run_id = report.run_id.or(asked.run_id);
-        report.calls += asked.cost.calls;
-        report.credits += asked.cost.credits;
-        match (asked.content, database(context)) {
-            (Ok(Some(account)), Some(mut conn)) => accounts::keep(&mut conn, &asked.stored_as, &account)?,
-            (Ok(_), _) => {}
-            (Err(err), _) => log::warn!("the plan can't be asked for ({err}); going by what is known of it"),
-        }
-    }
-    let label = match vendor.label {
-        Label::Sandbox => Label::Sandbox,
-        _ if settings.credits_per_month.is_some() => Label::Unsure,
-        _ => Label::Real,
-    };
-    let names = vendor.label.names(source);
-    let mut conn = database(context);
-    let (allowed, active) = match &mut conn {
-        Some(conn) => (allowance(conn, settings, source, &vendor.access, label)?, prices::count_known(conn, &names)?),
-        None => (without_database(context, &vendor)?, 0),
-    };
-    vendor.leave().await;
-
-    let mut lines = Vec::new();
-    let (mut total, mut rest) = (Cost::default(), 0);
-    for Entry { call, place, schedule, runs } in entries {
-        if call.sandbox && !context.sandbox {
-            others.push((place, call.text, "its data is made up and costs nothing".to_owned()));
-            continue;
-        }
-        let cost = match call.work.cost(source, active) {
-            Ok(cost) => cost,
-            // Asked for in so many words, it is the answer.
-            Err(NotCounted(why)) if schedule.is_none() => return Err(UsageError(why).into()),
-            Err(NotCounted(why)) => {
-                others.push((place, call.text, why));
-                continue;
-            }
-        };
-        let left = match &schedule {
-            Some(schedule) => schedule.runs_until(allowed.now, allowed.budget.resets_at),
-            None => runs * (allowed.budget.resets_at.millis() - allowed.now.millis()) / MONTH_MS,
-        };
-        let mut add = |text: String, schedule, runs: i64, left: i64, cost: Cost, work| {
-            total += cost * runs;
-            rest += cost.credits * left.min(runs);
-            lines.push(Line { text, schedule, runs, cost, work });
-        };
-        let absent = match (&mut conn, call.work.prices()) {
-            (Some(conn), Some(args)) => args.cost_of_absent(source, conn, &names, Absences::All)?,
-            _ => Cost::default(),
-        };
-        if absent.calls > 0 {
-            let text = format!("{}: coins on no page, once a day", call.text);
-            let asks = if runs <= 31 { runs } else { 1 + runs / absences::ASK_AGAIN_AFTER_HOURS };
-            let asks_left = (asks * left + runs - 1) / runs.max(1);
-            add(text, None, asks, asks_left, absent, Work::Nothing);
-        }
-        add(call.text, schedule, runs, left, cost, call.work);
-    }
-    let budget = allowed.budget;
-    let in_any_month = budget.limit.is_none_or(|limit| total.credits <= limit);
-    others.sort();
-    let in_this_month = budget.allows(rest);
-    let mut part = Part {
-        source,
-        kind: vendor_kind(context, source),
-        coins: if active == 0 { COINS_IF_UNKNOWN } else { active },
-        coins_known: active > 0,
-        lines,
-        total,
-        budget,
-        origin: allowed.origin,
-        rest,
-        fits: in_any_month && in_this_month,
-        suggestion: None,
-    };
-    part.suggestion = suggestion(&part, in_any_month);
-    Ok(part)
-}
-
-fn vendor_kind(context: &Context, source: &dyn Source) -> &'static str {
-    if context.sandbox { "sandbox" } else { context.settings.access(source).kind }
-}
-
-/// What the settings alone allow.
-fn without_database(context: &Context, vendor: &Vendor) -> anyhow::Result<Allowance> {
-    let now = Stamp::from_datetime(chrono::Utc::now())?;
-    let usual = i64::try_from(vendor.access.credits_per_month).unwrap_or(i64::MAX);
-    let (limit, origin) = match context.settings.credits_per_month {
-        Some(limit) => (i64::try_from(limit).unwrap_or(i64::MAX), Origin::Setting),
-        None => (usual, Origin::Usual(vendor.access.kind)),
-    };
-    let budget = Budget { limit: (limit > 0).then_some(limit), used: 0, resets_at: month_of(now).1 };
-    Ok(Allowance { budget, guard: None, origin, now, told: None })
-}
-
-fn suggestion(part: &Part, in_any_month: bool) -> Option<String> {
-    let limit = part.budget.limit.filter(|_| !part.fits)?;
-    if in_any_month {
-        let left = part.budget.left().unwrap_or_default();
-        return Some(format!(
-            "a whole month fits, but {} of this one's {} credits are used and the rest of it takes {} of the {} that are \
-             left; it fits again from {} UTC on",
-            grouped(part.budget.used),
-            grouped(limit),
-            grouped(part.rest),
-            grouped(left),
-            &part.budget.resets_at.to_string()[..16]
-        ));
-    }
-    let items: Vec<Item> = part
-        .lines
-        .iter()
-        .map(|line| Item {
-            name: line.text.clone(),
-            runs: line.runs,
-            cost: line.cost,
-            minute: line.schedule.as_ref().and_then(|schedule| schedule.minute().map(str::to_owned)),
-        })
-        .collect();
-    let rarer = suggest::schedule(&items, limit);
-    let smaller = smaller_top(part, limit);
-    match (rarer, smaller) {
-        (Some(rarer), Some(smaller)) => Some(format!("{rarer}; or {smaller}")),
-        (Some(one), None) | (None, Some(one)) => Some(one),
-        (None, None) => {
-            Some(format!("no schedule of these lines fits {} credits: a larger plan is needed", grouped(limit)))
-        }
-    }
-}
-
-/// The same schedule with fewer coins.
-fn smaller_top(part: &Part, limit: i64) -> Option<String> {
-    let dearest = part.lines.iter().max_by_key(|line| line.cost.credits * line.runs)?;
-    let others = part.total.credits - dearest.cost.credits * dearest.runs;
-    let args = dearest.work.prices().filter(|_| part.source.why_no_top().is_none())?;
-    let with = |top| args.with_top(top).map(|args| dearest.work.with_prices(args));
-    with(1)?;
-    let credits = |top| {
-        let cost = with(top).and_then(|work| work.cost(part.source, part.coins).ok())?;
-        Some(others + cost.credits * dearest.runs)
-    };
-    let top = suggest::largest_top(part.coins, |top| credits(top).is_some_and(|credits| credits <= limit))?;
-    Some(format!(
-        "as often as now with --top {top}, which makes {} of {} credits",
-        grouped(credits(top)?),
-        grouped(limit)
-    ))
-}
-
-fn why_not(part: &Part) -> String {
-    let suggestion = part.suggestion.clone().unwrap_or_default();
-    let limit = part.budget.limit.unwrap_or_default();
-    match part.total.credits > limit {
-        true => format!(
-            "{}: {} credits a month do not fit {} ({}): {suggestion}",
-            part.source.name(),
-            grouped(part.total.credits),
-            grouped(limit),
-            part.origin
-        ),
-        false => format!("{}: {suggestion}", part.source.name()),
-    }
-}
-
-fn as_json(first: &Part, more: &[Part], others: &Others, fits: bool) -> serde_json::Map<String, Value> {
-    let mut all = part_json(first);
-    all.insert("fits".to_owned(), json!(fits));
-    let named = |part: &Part| {
-        let mut map = part_json(part);
-        map.insert("source".to_owned(), json!(part.source.name()));
-        Value::Object(map)
-    };
-    let more: Vec<Value> = more.iter().map(named).collect();
-    all.insert("other_sources".to_owned(), json!(more));
-    let others: Vec<Value> =
-        others.iter().map(|(place, text, why)| json!({ "place": place, "command": text, "reason": why })).collect();
-    all.insert("not_counted".to_owned(), json!(others));
-    all
-}
-
-fn part_json(part: &Part) -> serde_json::Map<String, Value> {
-    let items: Vec<Value> = part
-        .lines
-        .iter()
-        .map(|line| {
-            let month = line.cost * line.runs;
-            json!({
-                "command": line.text,
-                "schedule": line.schedule.as_ref().map(|schedule| &schedule.text),
-                "runs_per_month": line.runs,
-                "calls_per_run": line.cost.calls,
-                "credits_per_run": line.cost.credits,
-                "calls_per_month": month.calls,
-                "credits_per_month": month.credits,
-            })
-        })
-        .collect();
-    let value = json!({
-        "items": items,
-        "assets": part.coins,
-        "assets_known": part.coins_known,
-        "calls_per_month": part.total.calls,
-        "credits_per_month": part.total.credits,
-        "used_this_month": part.budget.used,
-        "rest_of_month": part.rest,
-        "budget": part.budget.limit,
-        "budget_from": part.origin.to_string(),
-        "resets_at": part.budget.resets_at.to_string(),
-        "fits": part.fits,
-        "suggestion": part.suggestion,
-    });
-    match value {
-        Value::Object(map) => map,
-        _ => serde_json::Map::new(),
-    }
-}
-
-fn as_text(parts: &[Part], others: &Others) -> String {
-    let mut out = Vec::new();
-    for part in parts {
-        let coins = match part.coins_known {
-            _ if answers_at_once(part.source) => String::new(),
-            true => format!(", {} active coins", grouped(part.coins as i64)),
-            false => format!(", {} coins assumed because none are stored", grouped(part.coins as i64)),
-        };
-        out.push(format!("{} ({}){coins}; a month of 31 days:", part.source.name(), part.kind));
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(["when", "command", "runs", "calls a run", "calls", "credits"]);
-        for line in &part.lines {
-            let month = line.cost * line.runs;
-            let when = line.schedule.as_ref().map_or("-", |schedule| schedule.text.as_str());
-            let numbers = [line.runs, line.cost.calls, month.calls, month.credits].map(grouped);
-            table.add_row([vec![when.to_owned(), line.text.clone()], numbers.to_vec()].concat());
-        }
-        table.add_row(["", "together", "", "", &grouped(part.total.calls), &grouped(part.total.credits)]);
-        for column in 2..6 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        out.push(table.to_string());
-        out.push(match part.budget.limit {
-            None => {
-                format!("no limit is known ({}); {} credits used this month", part.origin, grouped(part.budget.used))
-            }
-            Some(limit) => format!(
-                "{}: {} of {} credits a month ({}); {} used this month, which ends {} UTC",
-                if part.fits { "it fits" } else { "it does not fit" },
-                grouped(part.total.credits),
-                grouped(limit),
-                part.origin,
-                grouped(part.budget.used),
-                &part.budget.resets_at.to_string()[..16]
-            ),
-        });
-        out.push(String::new());
-    }
-    if !others.is_empty() {
-        out.push("Not counted:".to_owned());
-        out.extend(others.iter().map(|(place, text, why)| format!("  {place}: {text}: {why}")));
-    }
-    out.join("\n").trim_end().to_owned()
 }
