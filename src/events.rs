@@ -6,8 +6,14 @@ use serde::Serialize;
 
 use crate::domain::{Column, Figures, Stamp};
 
+mod read;
+
+pub use read::{CandleEvent, Event, Outage, PriceEvent, read};
+
 pub const PRICE: &str = "coinetl.price.v1";
 pub const CANDLE: &str = "coinetl.candle.v1";
+pub const QUOTE: &str = "coinetl.quote.v1";
+pub const OUTAGE: &str = "coinetl.outage.v1";
 
 /// Whose event it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::db::DbError;
 use crate::gate::OverBudget;
-use crate::kafka::BrokerError;
+use crate::kafka::{BrokerError, LostOffsets};
 use crate::sources::error::SourceError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<UsageError>() {
         return Some(Exit::Usage);
     }
+    if cause.is::<LostOffsets>() {
+        return Some(Exit::Config);
+    }
     if let Some(err) = cause.downcast_ref::<BrokerError>() {
         return Some(of_broker(err));
     }
@@ -68,6 +71,7 @@ pub fn of_database(err: &DbError) -> Exit {
         DbError::Unreachable { .. }
         | DbError::LeaseHeld { .. }
         | DbError::LeaseLost { .. }
+        | DbError::Overtaken { .. }
         | DbError::Full(_)
         | DbError::Locked(_)
         | DbError::Gone(_) => Exit::TryLater,

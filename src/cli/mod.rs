@@ -3,7 +3,9 @@
 mod assets;
 mod budget;
 mod completions;
+mod consume;
 mod db_setup;
+mod dead_letters;
 mod doctor;
 mod heartbeat;
 mod logging;
@@ -87,6 +89,11 @@ enum Command {
     Prices(PricesCommand),
     /// Send to Kafka what earlier runs stored
     Publish(publish::Args),
+    /// Store what is in Kafka: prices, candles, quotes; until it is told to stop
+    Consume(consume::Args),
+    /// What could not be used: list it, or try it again
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Args),
     /// Tell what a month costs, in calls and credits, before any are spent
     Plan(plan::Args),
     /// Delete old observations that are folded into candles
@@ -220,6 +227,8 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Assets(AssetsCommand::Upsert(args)) => assets::run(args, context),
         Command::Prices(PricesCommand::Insert(args)) => prices::run(args, context),
         Command::Publish(args) => publish::run(args, context),
+        Command::Consume(args) => consume::run(args, context),
+        Command::DeadLetters(args) => dead_letters::run(args, context),
         Command::Plan(args) => plan::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
@@ -236,6 +245,8 @@ impl Command {
             Command::Assets(AssetsCommand::Upsert(_)) => assets::NAME,
             Command::Prices(PricesCommand::Insert(_)) => prices::NAME,
             Command::Publish(_) => publish::NAME,
+            Command::Consume(_) => consume::NAME,
+            Command::DeadLetters(_) => dead_letters::NAME,
             Command::Plan(_) => plan::NAME,
             Command::Prune(_) => prune::NAME,
             Command::Doctor(_) => doctor::NAME,
@@ -252,7 +263,7 @@ impl Command {
 
     /// A server says what it does; a batch job is quiet when all is well.
     fn tells_its_story(&self) -> bool {
-        matches!(self, Command::Sandbox(_))
+        matches!(self, Command::Sandbox(_) | Command::Consume(_))
     }
 }
 

@@ -1,12 +1,14 @@
 //! Records that could not be used, with the reason. The same record and reason is kept once, so a
 //! coin that stays broken does not fill the table hour by hour.
 
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use sha2::{Digest, Sha256};
 
+use super::conn::Connection;
 use super::error::DbError;
 use super::session::Batch;
-use super::sql::sql;
+use super::sql::{places, sql};
+use super::url::Backend;
 use crate::domain::Reject;
 
 /// Longest payload kept, in bytes. Records are cut at 1 MiB before they get here.
@@ -44,6 +46,91 @@ pub fn record(batch: &mut Batch<'_>, source: &str, topic: &str, rejects: &[Rejec
         .bind(error)
         .bind(digest)
         .execute(batch.conn, "keeping a dead letter")?;
+    }
+    Ok(())
+}
+
+/// A message of a stream that could not be used.
+pub struct Letter<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+    pub payload: &'a [u8],
+    pub error: &'a str,
+}
+
+/// Keeps a message of a stream, once. True when it is new.
+pub fn record_message(batch: &mut Batch<'_>, source: &str, letter: &Letter<'_>) -> Result<bool, DbError> {
+    let backend = batch.conn.backend();
+    let (verb, tail) = match backend {
+        Backend::Mysql => ("INSERT IGNORE", ""),
+        Backend::Sqlite | Backend::Postgres => ("INSERT", " ON CONFLICT DO NOTHING"),
+    };
+    let now = backend.now();
+    let inserted = sql(format!(
+        "{verb} INTO dead_letters (run_id, source, topic, partition_id, offset_id, payload, error, received_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, {now}){tail}"
+    ))
+    .bind(batch.run_id)
+    .bind(source)
+    .bind(letter.topic)
+    .bind(i64::from(letter.partition))
+    .bind(letter.offset)
+    .bind(text(&String::from_utf8_lossy(letter.payload), MAX_PAYLOAD_BYTES))
+    .bind(text(letter.error, MAX_ERROR_BYTES))
+    .execute(batch.conn, "keeping a dead letter")?;
+    Ok(inserted == 1)
+}
+
+/// A kept letter.
+#[derive(Debug, Clone, diesel::QueryableByName)]
+pub struct Kept {
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub run_id: Option<i64>,
+    #[diesel(sql_type = Text)]
+    pub source: String,
+    #[diesel(sql_type = Text)]
+    pub topic: String,
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub partition_id: Option<i32>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub offset_id: Option<i64>,
+    #[diesel(sql_type = Text)]
+    pub payload: String,
+    #[diesel(sql_type = Text)]
+    pub error: String,
+    #[diesel(sql_type = Timestamp)]
+    pub received_at: chrono::NaiveDateTime,
+}
+
+const KEPT: &str =
+    "SELECT id, run_id, source, topic, partition_id, offset_id, payload, error, received_at FROM dead_letters";
+
+/// The newest letters.
+pub fn newest(conn: &mut Connection, limit: i64) -> Result<Vec<Kept>, DbError> {
+    sql(format!("{KEPT} ORDER BY id DESC LIMIT ?")).bind(limit).load(conn, "reading dead letters")
+}
+
+/// Messages of streams with ids behind `after`, the oldest first.
+pub fn of_streams(conn: &mut Connection, after: i64, limit: i64) -> Result<Vec<Kept>, DbError> {
+    sql(format!("{KEPT} WHERE id > ? AND partition_id IS NOT NULL ORDER BY id LIMIT ?"))
+        .bind(after)
+        .bind(limit)
+        .load(conn, "reading dead letters")
+}
+
+pub fn count(conn: &mut Connection) -> Result<i64, DbError> {
+    let row = sql("SELECT COUNT(*) AS n FROM dead_letters").first::<Count>(conn, "counting dead letters")?;
+    Ok(row.map_or(0, |row| row.n))
+}
+
+pub fn delete(batch: &mut Batch<'_>, ids: &[i64]) -> Result<(), DbError> {
+    for chunk in ids.chunks(1_000) {
+        sql(format!("DELETE FROM dead_letters WHERE id IN {}", places(1, chunk.len())))
+            .bind_all(chunk.iter().copied())
+            .execute(batch.conn, "deleting dead letters")?;
     }
     Ok(())
 }

@@ -42,6 +42,8 @@ pub enum DbError {
     Locked(String),
     #[error("the database went away ({0}); check that it runs, then run again")]
     Gone(String),
+    #[error("another member of the group went on with partition {partition}")]
+    Overtaken { partition: i32 },
     #[error("a row with this key is there already ({0})")]
     Duplicate(String),
     #[error("{doing}: {why}")]

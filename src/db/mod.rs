@@ -23,6 +23,7 @@ pub mod session;
 pub mod shared;
 mod sql;
 mod sqlite_raw;
+pub mod stream;
 mod transaction;
 mod url;
 pub mod views;

@@ -159,6 +159,18 @@ pub fn finish(conn: &mut Connection, run_id: i64, status: Status, error: Option<
         .map(|_| ())
 }
 
+/// Marks running runs of a command that no owner gives a sign of life for.
+pub fn bury_unowned(conn: &mut Connection, command: &str) -> Result<usize, DbError> {
+    let update = format!(
+        "UPDATE runs SET status = 'failed', finished_at = {}, error = 'the process died; the others go on' \
+         WHERE command = ? AND status = 'running' AND NOT EXISTS (\
+         SELECT 1 FROM leases l WHERE l.run_id = runs.id AND l.heartbeat_us > {} - 15000000)",
+        conn.backend().now(),
+        conn.backend().now_us()
+    );
+    sql(update).bind(command).execute(conn, "marking dead runs")
+}
+
 /// Calls and credits counted for a run.
 pub fn spent(conn: &mut Connection, run_id: i64) -> Result<Cost, DbError> {
     #[derive(diesel::QueryableByName)]

@@ -123,6 +123,15 @@ impl Session {
         }
     }
 
+    /// Goes on with another connection, in place of one that was lost.
+    pub fn reopen(&mut self, opened: Opened) {
+        let Opened { raw, conn } = opened;
+        // The prepared statements of the old one first.
+        self.raw = None;
+        self.conn = conn;
+        self.raw = raw;
+    }
+
     /// Ends the run, takes back calls that were counted and not made, and gives back the lease.
     /// Calls and credits of the whole run.
     pub fn finish(&mut self, status: Status, error: Option<&str>, unmade: Cost) -> Result<Cost, DbError> {

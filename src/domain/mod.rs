@@ -3,13 +3,18 @@
 pub mod account;
 pub mod asset;
 pub mod budget;
+pub mod micros;
 pub mod price;
+pub mod quote;
+pub mod quote_window;
 pub mod reject;
 pub mod stamp;
 
 pub use account::Account;
 pub use asset::Coin;
 pub use budget::{Budget, Cost};
+pub use micros::Micros;
 pub use price::{Carried, Column, Figures, PricePoint};
+pub use quote::Quote;
 pub use reject::{Parsed, Reject};
 pub use stamp::Stamp;

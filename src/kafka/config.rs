@@ -14,6 +14,7 @@ const OURS: [&str; 3] = ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "KAFKA_GROUP"
 pub struct BrokerSettings {
     pub servers: String,
     pub topic: String,
+    pub group: String,
     properties: Vec<Property>,
 }
 
@@ -40,7 +41,8 @@ impl BrokerSettings {
             })
             .collect();
         let topic = get("KAFKA_TOPIC").unwrap_or_else(|| "crypto_prices".to_owned());
-        Some(BrokerSettings { servers, topic, properties })
+        let group = get("KAFKA_GROUP").unwrap_or_else(|| "coinetl".to_owned());
+        Some(BrokerSettings { servers, topic, group, properties })
     }
 
     /// What every client of ours has in common; the user's properties go before ours.

@@ -1,6 +1,7 @@
 //! The only user of librdkafka: settings, topics, and a producer that loses nothing.
 
 pub mod config;
+pub mod consumer;
 pub mod producer;
 pub mod topic;
 
@@ -45,4 +46,17 @@ impl BrokerError {
             _ => BrokerError::Unreachable { servers, why },
         }
     }
+}
+
+/// Messages that were to be read next and are not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "offsets {from} to {to} of partition {partition} are not in the topic {topic} any more: retention deleted them, or the \
+     topic was made anew; go on behind them with --skip-lost, which records it, or restore the topic"
+)]
+pub struct LostOffsets {
+    pub topic: String,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
 }

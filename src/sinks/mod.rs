@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod prices;
+pub mod stream;
 
 use crate::db::{DbError, Session};
 

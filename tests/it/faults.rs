@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::gecko::{Gecko, Record, answer};
+use crate::support::own_server::OwnServer;
 use crate::support::stub::{Stub, StubRequest, StubResponse};
 use crate::support::test_db::{Backend, TestDb, assert_same, loud};
 use crate::support::workdir::wait_until;
@@ -307,48 +308,6 @@ fn a_reader_that_went_away_changes_no_exit_code() {
 }
 
 // ---- a database that dies ----
-
-/// A server of our own, which may be killed.
-struct OwnServer {
-    dir: PathBuf,
-    service: &'static str,
-}
-
-impl OwnServer {
-    fn up(service: &'static str) -> Option<(OwnServer, String)> {
-        // Not in a scratch folder: the servers' accounts must be able to walk there.
-        let dir = PathBuf::from(format!("/var/tmp/coinetl-it-{}-{service}", std::process::id()));
-        let server = OwnServer { dir, service };
-        if !server.services("up") {
-            return None;
-        }
-        let told = server.command("env").output().ok()?;
-        let told = String::from_utf8(told.stdout).ok()?;
-        let variable = format!("COINETL_TEST_{}_URL='", service.to_uppercase());
-        let (_, rest) = told.split_once(&variable)?;
-        let url = rest.split('\'').next()?.to_owned();
-        Some((server, url))
-    }
-
-    fn command(&self, what: &str) -> Command {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
-        let mut command = Command::new(script);
-        command.args([what, self.service]).env("COINETL_SERVICES_DIR", &self.dir);
-        command
-    }
-
-    fn services(&self, what: &str) -> bool {
-        // Its output would keep a pipe open as long as the server lives.
-        let quiet = self.command(what).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        quiet.is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for OwnServer {
-    fn drop(&mut self) {
-        self.services("down");
-    }
-}
 
 fn dies_in_mid_run(service: &'static str, built_in: bool) {
     if !built_in {

@@ -11,6 +11,7 @@ mod assets;
 mod budget;
 mod coinbase;
 mod coinmarketcap;
+mod consume;
 mod day;
 mod db_setup;
 mod doctor;

@@ -168,7 +168,9 @@ fn sqlite(db: &TestDb) -> BTreeSet<String> {
                 "BOOLEAN" => "truth",
                 // Quotes are told to the microsecond.
                 "TEXT" if table == "crypto_metrics" && name.ends_with("_at") => "time6",
-                "TEXT" if name.ends_with("_start") => "time6",
+                "TEXT" if name.ends_with("_start") || (name.ends_with("_time") && table.starts_with("quote_")) => {
+                    "time6"
+                }
                 "TEXT" if name.ends_with("_at") || name == "open_time" || name == "moment" => "time",
                 "TEXT" => "text",
                 other => panic!("{table}.{name} is {other}"),

@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
 
@@ -48,6 +51,57 @@ impl Topic {
         cmd.env("KAFKA_BOOTSTRAP_SERVERS", &self.servers).env("KAFKA_TOPIC", &self.name)
     }
 
+    /// Makes it, with so many partitions and these properties.
+    pub fn make(&self, partitions: i32, properties: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.servers).create().expect("an admin client");
+        let mut new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+        for (name, value) in properties {
+            new = new.set(name, value);
+        }
+        let made = block_on(admin.create_topics([&new], &AdminOptions::new())).expect("an answer");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        super::workdir::wait_until(|| self.partitions() == partitions);
+    }
+
+    pub fn delete(&self) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.servers).create().expect("an admin client");
+        block_on(admin.delete_topics(&[&self.name], &AdminOptions::new())).expect("an answer");
+        super::workdir::wait_until(|| self.partitions() == 0);
+    }
+
+    /// Sends these, key and payload, in their order.
+    pub fn send(&self, messages: &[(String, String)]) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.servers)
+            .set("enable.idempotence", "true")
+            .set("message.max.bytes", "4000000")
+            .create()
+            .expect("a producer");
+        for (key, payload) in messages {
+            let mut record = BaseRecord::to(&self.name).key(key).payload(payload);
+            while let Err((_, back)) = producer.send(record) {
+                producer.poll(Duration::from_millis(20));
+                record = back;
+            }
+        }
+        producer.flush(PATIENCE).expect("all are taken");
+    }
+
+    /// Where Kafka thinks that a group is, all partitions together.
+    pub fn committed(&self, group: &str) -> i64 {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.servers)
+            .set("group.id", group)
+            .create()
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.name, 0, self.partitions() - 1);
+        let committed = consumer.committed_offsets(list, PATIENCE).expect("offsets");
+        committed.elements().iter().filter_map(|element| element.offset().to_raw()).filter(|at| *at >= 0).sum()
+    }
+
     fn consumer(&self) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.servers)
@@ -87,4 +141,8 @@ impl Topic {
         read.sort_by_key(|sent| sent.partition);
         read
     }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
 }

@@ -7,6 +7,7 @@ pub mod cmc;
 pub mod exchange;
 pub mod gecko;
 pub mod kafka;
+pub mod own_server;
 pub mod stub;
 #[macro_use]
 pub mod test_db;

@@ -86,6 +86,12 @@ impl TestDb {
         Some(TestDb { backend, url: format!("{server}/{name}"), server: Some((server, name)), workdir })
     }
 
+    /// A database on this server, which is not there yet.
+    pub fn at(backend: Backend, server: &str) -> TestDb {
+        let (server, name) = (server.trim_end_matches('/').to_owned(), "it".to_owned());
+        TestDb { backend, url: format!("{server}/{name}"), server: Some((server, name)), workdir: Workdir::new() }
+    }
+
     /// Runs a behaviour on a database with the schema in it.
     pub fn with(backend: Backend, behaviour: fn(&TestDb)) {
         if let Some(db) = TestDb::new(backend) {

@@ -1,0 +1,141 @@
+//! `dead-letters`: what could not be used, and another try of it.
+
+use std::time::Instant;
+
+use clap::Subcommand;
+use comfy_table::{Table, presets};
+use serde_json::json;
+
+use super::Context;
+use super::output::{Outcome, Report, sentence};
+use crate::db::dead_letters::{self, Kept};
+use crate::db::runs::Status;
+use crate::db::{Session, migrate};
+use crate::domain::Cost;
+use crate::exit::{self, Exit};
+use crate::sinks::stream::{Message, StreamSink};
+
+pub const NAME: &str = "dead-letters";
+/// Letters read, and tried again, at a time.
+const CHUNK: i64 = 1_000;
+/// Of a payload in the table for people.
+const SHOWN_CHARS: usize = 60;
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Args {
+    /// What could not be used, the newest first
+    List {
+        /// No more than so many
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+        limit: i64,
+    },
+    /// Try the messages of streams again, and delete those that work now; a vendor's records come again by
+    /// themselves, with its next answer
+    Replay,
+}
+
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    match args {
+        Args::List { limit } => list(*limit, context),
+        Args::Replay => replay(context),
+    }
+}
+
+fn list(limit: i64, context: &Context) -> anyhow::Result<Outcome> {
+    let mut opened = migrate::open_current(&context.settings.database_url)?;
+    let letters = dead_letters::newest(&mut opened.conn, limit)?;
+    let count = dead_letters::count(&mut opened.conn)?;
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["id", "received (UTC)", "topic", "at", "why", "what"]);
+    for letter in &letters {
+        let at = match (letter.partition_id, letter.offset_id) {
+            (Some(partition), Some(offset)) => format!("{partition}:{offset}"),
+            _ => letter.source.clone(),
+        };
+        let what: String = letter.payload.chars().take(SHOWN_CHARS).collect();
+        let received = letter.received_at.format("%Y-%m-%d %H:%M:%S").to_string();
+        let safe = |text: &str| text.replace(char::is_control, " ");
+        table.add_row([
+            letter.id.to_string(),
+            received,
+            safe(&letter.topic),
+            safe(&at),
+            safe(&letter.error),
+            safe(&what),
+        ]);
+    }
+    let mut report = Report::new(NAME, "");
+    let all = letters.iter().map(|letter| {
+        json!({
+            "id": letter.id, "run_id": letter.run_id, "source": letter.source, "topic": letter.topic,
+            "partition": letter.partition_id, "offset": letter.offset_id, "payload": letter.payload,
+            "error": letter.error, "received_at": letter.received_at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        })
+    });
+    report.more.insert("letters".into(), all.collect());
+    report.more.insert("total".into(), json!(count));
+    let text = match count {
+        0 => "no dead letters".to_owned(),
+        _ => format!("{table}\n{} of {count} dead letter(s)", letters.len()),
+    };
+    Ok(Outcome::new(Exit::Ok, report, text))
+}
+
+fn replay(context: &Context) -> anyhow::Result<Outcome> {
+    let started = Instant::now();
+    let opened = migrate::open_current(&context.settings.database_url)?;
+    let session = Session::begin(opened, "dead-letters replay", "kafka", context.wait)?;
+    let mut report = Report::new("dead-letters replay", "kafka");
+    report.run_id = Some(session.run_id());
+    let mut sink = StreamSink::new(session, "", "")?;
+    let result = replay_all(&mut sink);
+    let tally = sink.session.tally();
+    let (mut status, mut exit, mut error) = match result {
+        Ok(()) => (Status::Ok, Exit::Ok, None),
+        Err(err) => {
+            let status = if tally.written > 0 { Status::Partial } else { Status::Failed };
+            (status, exit::of(&err), Some(sentence(&err)))
+        }
+    };
+    if let Err(err) = sink.session.finish(status, error.as_deref(), Cost::default())
+        && error.is_none()
+    {
+        let err = anyhow::Error::from(err);
+        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
+    }
+    report.set_tally(&tally);
+    report.status = status.name();
+    report.error = error;
+    report.seconds = started.elapsed().as_secs_f64();
+    let text = match report.error {
+        Some(_) => String::new(),
+        None => format!(
+            "{} letters tried again: {} stored, {} known already, {} still can't be used",
+            tally.read, tally.written, tally.unchanged, tally.rejected
+        ),
+    };
+    Ok(Outcome::new(exit, report, text))
+}
+
+fn replay_all(sink: &mut StreamSink) -> anyhow::Result<()> {
+    let mut after = 0;
+    loop {
+        let letters = dead_letters::of_streams(sink.session.conn(), after, CHUNK)?;
+        let Some(last) = letters.last() else { return Ok(()) };
+        after = last.id;
+        let messages: Vec<(i64, Message)> = letters.into_iter().map(message).collect();
+        sink.replay(&messages)?;
+    }
+}
+
+fn message(letter: Kept) -> (i64, Message) {
+    let message = Message {
+        partition: letter.partition_id.unwrap_or_default(),
+        offset: letter.offset_id.unwrap_or_default(),
+        // Its record's own time is not kept; it came a moment before the letter was written.
+        time_ms: Some(letter.received_at.and_utc().timestamp_millis()),
+        payload: letter.payload.into_bytes(),
+    };
+    (letter.id, message)
+}

@@ -1,0 +1,184 @@
+//! A member of a consumer group that goes on where the database says, not where Kafka thinks.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::BrokerError;
+use super::config::BrokerSettings;
+use crate::sinks::stream::Message;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the callbacks leave for the reading thread.
+#[derive(Default)]
+struct Shared {
+    /// Counts the changes of the assignment.
+    changes: AtomicU64,
+    assigned: Mutex<Vec<i32>>,
+    /// The broker is away, and it was told.
+    told_down: AtomicBool,
+}
+
+struct Context(Arc<Shared>);
+
+impl ClientContext for Context {
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        log::debug!("librdkafka: {facility}: {message}");
+    }
+
+    fn error(&self, err: KafkaError, reason: &str) {
+        let down = err.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if down && !self.0.told_down.swap(true, Ordering::Relaxed) {
+            log::warn!("no broker answers; waiting for one ({reason})");
+        } else {
+            log::debug!("librdkafka: {err}: {reason}");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(_) = rebalance {
+            self.changed(Vec::new());
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            // Nothing is handed out before the database has said where to go on.
+            if let Err(err) = consumer.pause(list) {
+                log::debug!("pausing new partitions: {err}");
+            }
+            self.changed(list.elements().iter().map(|element| element.partition()).collect());
+        }
+    }
+}
+
+impl Context {
+    fn changed(&self, partitions: Vec<i32>) {
+        *self.0.assigned.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
+        self.0.changes.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+pub struct Member {
+    consumer: BaseConsumer<Context>,
+    shared: Arc<Shared>,
+    servers: String,
+    topic: String,
+}
+
+/// What one look brought.
+pub enum Polled {
+    Message(Message),
+    Nothing,
+}
+
+impl Member {
+    pub fn join(broker: &BrokerSettings, group: &str) -> Result<Member, BrokerError> {
+        let config = broker.client(&[
+            ("group.id", group),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            // Where to go on is always said; an offset that is not there is an error to tell.
+            ("auto.offset.reset", "error"),
+            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.message.max.bytes", "1048576"),
+            ("queued.min.messages", "50000"),
+        ])?;
+        let shared = Arc::new(Shared::default());
+        let consumer = BaseConsumer::from_config_and_context(&config, Context(shared.clone()))
+            .map_err(|err| BrokerError::of(&broker.servers, &err))?;
+        consumer.subscribe(&[&broker.topic]).map_err(|err| BrokerError::of(&broker.servers, &err))?;
+        Ok(Member { consumer, shared, servers: broker.servers.clone(), topic: broker.topic.clone() })
+    }
+
+    /// Grows whenever partitions come or go.
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::SeqCst)
+    }
+
+    pub fn assigned(&self) -> Vec<i32> {
+        self.shared.assigned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what came, waiting for it a while.
+    pub fn poll(&self, patience: Duration) -> Result<Polled, BrokerError> {
+        match self.consumer.poll(patience) {
+            None => Ok(Polled::Nothing),
+            Some(Ok(message)) => {
+                self.shared.told_down.store(false, Ordering::Relaxed);
+                Ok(Polled::Message(Message {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    time_ms: message.timestamp().to_millis(),
+                    payload: message.payload().unwrap_or_default().to_vec(),
+                }))
+            }
+            Some(Err(err)) => match err.rdkafka_error_code() {
+                Some(
+                    RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                    | RDKafkaErrorCode::SaslAuthenticationFailed,
+                ) => Err(BrokerError::of(&self.servers, &err)),
+                // Its remedy is the look at the log's ends that follows a change.
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                    self.shared.changes.fetch_add(1, Ordering::SeqCst);
+                    Ok(Polled::Nothing)
+                }
+                _ => {
+                    log::debug!("librdkafka: {err}");
+                    Ok(Polled::Nothing)
+                }
+            },
+        }
+    }
+
+    /// First and last offset (exclusive) that a partition holds.
+    pub fn ends(&self, partition: i32) -> Result<(i64, i64), BrokerError> {
+        self.consumer
+            .fetch_watermarks(&self.topic, partition, PATIENCE)
+            .map_err(|err| BrokerError::of(&self.servers, &err))
+    }
+
+    /// Reads these partitions from these offsets on.
+    pub fn go_on_at(&self, offsets: &[(i32, i64)]) -> Result<(), BrokerError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
+                .map_err(|err| BrokerError::of(&self.servers, &err))?;
+        }
+        self.consumer.assign(&list).map_err(|err| BrokerError::of(&self.servers, &err))?;
+        self.consumer.resume(&list).map_err(|err| BrokerError::of(&self.servers, &err))
+    }
+
+    /// Nothing is handed out until the next `go_on_at`.
+    pub fn pause(&self) {
+        if let Ok(list) = self.consumer.assignment()
+            && let Err(err) = self.consumer.pause(&list)
+        {
+            log::debug!("pausing partitions: {err}");
+        }
+    }
+
+    /// Tells Kafka how far we are: for people and tools that look at the lag, not for us.
+    pub fn tell(&self, offsets: &[(i32, i64)], mode: CommitMode) {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            if list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)).is_err() {
+                return;
+            }
+        }
+        if let Err(err) = self.consumer.commit(&list, mode) {
+            log::debug!("telling Kafka how far we are: {err}");
+        }
+    }
+}
