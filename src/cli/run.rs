@@ -92,7 +92,8 @@ impl Vendor {
 /// What a run is going to cost, from what is stored under one of these names.
 pub type Estimate = dyn Fn(&mut Connection, &[String]) -> Result<Cost, DbError> + Send + Sync;
 
-/// Runs a command: `make` builds its sink around the run, `work` does the job.
+/// Runs a command: `make` builds its sink around the run, `work` does the job. A signal ends it where
+/// it is, and it is not done then.
 pub fn execute<S, W, F>(
     context: &Context,
     command: &'static str,
@@ -104,6 +105,26 @@ where
     S: Sink,
     W: FnOnce(Arc<Job<S>>) -> F,
     F: Future<Output = anyhow::Result<Done>>,
+{
+    execute_unasked(context, command, estimate, make, async |job| {
+        tokio::select! {
+            result = work(job) => result,
+            () = stop::asked() => Err(Interrupted.into()),
+        }
+    })
+}
+
+/// The same for work that itself heeds signals.
+pub fn execute_unasked<S, W>(
+    context: &Context,
+    command: &'static str,
+    estimate: Box<Estimate>,
+    make: impl FnOnce(Session) -> Result<S, DbError>,
+    work: W,
+) -> anyhow::Result<Outcome>
+where
+    S: Sink,
+    W: AsyncFnOnce(Arc<Job<S>>) -> anyhow::Result<Done>,
 {
     let started = Instant::now();
     let settings = &context.settings;
@@ -142,13 +163,13 @@ where
                     free_if_sandbox,
                     wait: context.wait,
                 });
-                let worked = async {
-                    job.keep_within_budget(settings, vendor.label, &estimate).await?;
-                    work(job.clone()).await
-                };
-                let result = tokio::select! {
-                    result = worked => result,
+                let kept = tokio::select! {
+                    kept = job.keep_within_budget(settings, vendor.label, &estimate) => kept,
                     () = stop::asked() => Err(Interrupted.into()),
+                };
+                let result = match kept {
+                    Ok(()) => work(job.clone()).await,
+                    Err(err) => Err(err),
                 };
                 (result, job.client.retries())
             }
@@ -236,7 +257,8 @@ fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: Cost, res
     Outcome { exit, report, text: done.text, busy }
 }
 
-fn judge(tally: &Tally, mut done: Done) -> (Status, Exit, Option<String>, Done) {
+/// Ended well, in part, or not at all.
+pub fn judge(tally: &Tally, mut done: Done) -> (Status, Exit, Option<String>, Done) {
     if tally.rejected > 0 {
         let many = tally.rejected;
         done.problems.push(format!("{many} record(s) could not be used; see the table dead_letters for the reasons"));
