@@ -1,6 +1,7 @@
 //! What every command that calls a vendor shares: database, lease, run, client, report.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -106,13 +107,16 @@ where
     W: FnOnce(Arc<Job<S>>) -> F,
     F: Future<Output = anyhow::Result<Done>>,
 {
-    execute_unasked(context, command, estimate, make, async |job| {
+    execute_unasked(context, command, estimate, make, async |job, asked| {
         tokio::select! {
             result = work(job) => result,
-            () = stop::asked() => Err(Interrupted.into()),
+            () = asked => Err(Interrupted.into()),
         }
     })
 }
+
+/// Resolves when somebody asks the process to stop.
+pub type Asked = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The same for work that itself heeds signals.
 pub fn execute_unasked<S, W>(
@@ -124,7 +128,7 @@ pub fn execute_unasked<S, W>(
 ) -> anyhow::Result<Outcome>
 where
     S: Sink,
-    W: AsyncFnOnce(Arc<Job<S>>) -> anyhow::Result<Done>,
+    W: AsyncFnOnce(Arc<Job<S>>, Asked) -> anyhow::Result<Done>,
 {
     let started = Instant::now();
     let settings = &context.settings;
@@ -163,12 +167,13 @@ where
                     free_if_sandbox,
                     wait: context.wait,
                 });
+                let mut asked: Asked = Box::pin(stop::asked());
                 let kept = tokio::select! {
                     kept = job.keep_within_budget(settings, vendor.label, &estimate) => kept,
-                    () = stop::asked() => Err(Interrupted.into()),
+                    () = &mut asked => Err(Interrupted.into()),
                 };
                 let result = match kept {
-                    Ok(()) => work(job.clone()).await,
+                    Ok(()) => work(job.clone(), asked).await,
                     Err(err) => Err(err),
                 };
                 (result, job.client.retries())

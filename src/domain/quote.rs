@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, Utc};
 
 /// A moment in UTC, to the microsecond: what is finer is cut, never rounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Micros(i64);
 
 impl Micros {
@@ -19,10 +19,6 @@ impl Micros {
     pub fn from_micros(micros: i64) -> Option<Micros> {
         let moment = DateTime::<Utc>::from_timestamp_micros(micros)?;
         (1970..=9999).contains(&moment.year()).then_some(Micros(micros))
-    }
-
-    pub fn now() -> Micros {
-        Micros(Utc::now().timestamp_micros())
     }
 
     /// `2026-05-19T08:47:57.580123Z`

@@ -258,6 +258,22 @@ fn without_a_broker_nothing_begins() {
 }
 
 #[test]
+fn a_broker_that_goes_away_is_told_once_with_what_was_sent() {
+    let (dir, sandbox) = (Workdir::new(), sandbox(&[]));
+    let cluster = rdkafka::mocking::MockCluster::new(1).expect("a broker inside this process");
+    let cmd = dir.coinetl(["quotes", "publish", "--pairs", PAIRS, "--output", "json"]);
+    let cmd = cmd.env("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap_servers()).env("COINBASE_WS_URL", feed(&sandbox));
+    let running = cmd.env("KAFKA_MESSAGE_TIMEOUT_MS", "2000").spawn();
+    std::thread::sleep(Duration::from_secs(3));
+    drop(cluster);
+    let output = running.wait().expect(3);
+    let result = output.json();
+    assert!(number(&result, "rows_written") > 0 && number(&result, "unsent") > 0, "{output}");
+    assert_eq!(output.stderr.matches("can't be reached").count(), 1, "{output}");
+    assert!(text(&result, "error").contains("could not be sent and are lost"), "{output}");
+}
+
+#[test]
 fn another_feed_behind_the_address_ends_it() {
     let Some(topic) = Topic::new() else { return };
     let dir = Workdir::new();
@@ -314,8 +330,8 @@ fn polls_are_counted_and_paced_where_there_is_a_database() {
             [format!("quotes publish|coingecko|partial|{polls}|{polls}|1")]
         );
         // A second one at the same time would be one too many; a signal ends the first one well.
-        let running = polling(&["--ids", "coin-00001", "--interval", "50ms", "--output", "json"]).spawn();
-        wait_until(|| db.number("SELECT rows_written FROM runs WHERE id = 2 UNION ALL SELECT 0 LIMIT 1") > 3);
+        let running = polling(&["--ids", "coin-00001", "--interval", "100ms", "--output", "json"]).spawn();
+        wait_until(|| db.number("SELECT COALESCE(MAX(rows_written), 0) FROM runs WHERE id = 2") > 3);
         polling(&["--ids", "coin-00002"]).run().expect(75);
         running.signal("TERM");
         let result = running.wait().expect(0).json();

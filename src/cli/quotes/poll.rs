@@ -42,7 +42,9 @@ pub fn run(args: &Args, ids: Vec<String>, context: &Context) -> anyhow::Result<O
     }
     let broker = super::broker(context)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (asked, vs_currencies) = (runtime.block_on(async { stop::asked() }), [Arc::from(VS_CURRENCY)]);
+    let entered = runtime.enter();
+    let (asked, vs_currencies) = (stop::asked(), [Arc::from(VS_CURRENCY)]);
+    drop(entered);
     runtime.block_on(topic::ensure(&broker, topic::Shape::default()))?;
     let producer = Arc::new(EventProducer::new(&broker)?);
     let polling = Polling { source, args: args.clone(), ids, vs_currencies, broker, producer, seen: HashSet::new() };
@@ -62,7 +64,7 @@ pub fn run(args: &Args, ids: Vec<String>, context: &Context) -> anyhow::Result<O
         Box::new(move |_: &mut Connection, _: &[String]| Ok(ask::cost_of_ids(source, &vs, &ids) * polls))
     };
     let make = |session: Session| Ok(CountSink { session });
-    run::execute_unasked(context, NAME, estimate, make, async move |mut job| polling.run(&mut job, asked).await)
+    run::execute_unasked(context, NAME, estimate, make, async move |mut job, _| polling.run(&mut job, asked).await)
 }
 
 impl Args {

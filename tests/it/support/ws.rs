@@ -90,6 +90,7 @@ impl WsStub {
             while let Ok((stream, _)) = listener.accept().await {
                 let (counter, heard, serve) = (counter.clone(), heard.clone(), serve.clone());
                 tokio::spawn(async move {
+                    #[expect(clippy::result_large_err, reason = "the type is the library's")]
                     let look = |request: &Request, response: Response| {
                         let agent = request.headers().get("user-agent").and_then(|agent| agent.to_str().ok());
                         heard.lock().expect("the agents").push(agent.unwrap_or_default().to_owned());

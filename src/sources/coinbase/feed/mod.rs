@@ -151,7 +151,7 @@ impl Feed {
 
     /// What is left to hand on: facts that nobody took yet, and holes that no quote ended.
     pub fn end(&mut self) -> Vec<(String, Fact)> {
-        let outages = self.tracker.end(Micros::now());
+        let outages = self.tracker.end(now());
         self.counts.outages += outages.len() as u64;
         let source = self.source.clone().unwrap_or_default();
         let facts = self.waiting.drain(..).chain(outages.into_iter().map(Fact::Outage));
@@ -168,7 +168,7 @@ impl Feed {
     async fn converse(&mut self, out: &mpsc::Sender<(String, Fact)>) -> Result<(), End> {
         let silence = self.options.timeout.clamp(SHORTEST_SILENCE, SILENCE);
         let mut socket = self.connect(silence.min(self.options.timeout)).await?;
-        self.tracker.connected(Micros::now());
+        self.tracker.connected(now());
         let wish = Frame::text(message::subscription(&self.options.pairs));
         match timeout(silence, socket.send(wish)).await {
             Ok(Ok(())) => {}
@@ -361,6 +361,10 @@ impl Feed {
             log::warn!("a message of the feed can't be used: {}; others like it are only counted: {start}", broken.0);
         }
     }
+}
+
+fn now() -> Micros {
+    Micros::from_micros(chrono::Utc::now().timestamp_micros()).unwrap_or_default()
 }
 
 /// Doubles from try to try, with full jitter; never so short that it would be impolite.
