@@ -164,6 +164,7 @@ impl Settings {
     pub fn sandbox(&self, source: &dyn Source, addr: std::net::SocketAddr) -> Access {
         Access {
             base_url: format!("http://{addr}{}", source.sandbox_root()),
+            feed_url: format!("ws://{addr}"),
             url_setting: self.access(source).url_setting,
             kind: "sandbox",
             calls_per_minute: self.calls_per_minute.unwrap_or(0),
@@ -233,6 +234,8 @@ mod tests {
         check("COINETL_CALLS_PER_MINUTE", "-1");
         check("COINMARKETCAP_API_KEY", "hush hush");
         check("COINBASE_API_URL", "hush");
+        check("COINBASE_WS_URL", "https://hush");
+        check("COINBASE_WS_URL", "wss://u:hush@h");
         check("COINETL_CREDITS_PER_MONTH", "many");
         check("COINETL_PING_URL", "hush");
         check("COINETL_TIMEOUT", "soon");

@@ -1,10 +1,10 @@
 //! What travels through Kafka: one JSON object an event, its fields fixed for everybody who reads it.
 //!
-//! The key is `<source>:<asset id>`, so that one coin's events stay in their order in one partition.
+//! The key is `<source>:<asset id or pair>`, so that one coin's events stay in their order in one partition.
 
 use serde::Serialize;
 
-use crate::domain::{Column, Figures, Stamp};
+use crate::domain::{Column, Figures, Missed, Stamp, Ticker};
 
 mod read;
 
@@ -133,6 +133,61 @@ pub fn candle(about: &About, vs_currency: &str, timeframe: &str, open_time: Stam
     })
 }
 
+/// The key of a pair's quotes and outages.
+pub fn pair_key(source: &str, pair: &str) -> String {
+    format!("{source}:{pair}")
+}
+
+/// A best bid and ask; without a session it belongs to that of its UTC day.
+pub fn quote(source: &str, quote: &Ticker, session: Option<&str>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Event<'a> {
+        schema: &'a str,
+        source: &'a str,
+        pair: &'a str,
+        sequence: u64,
+        observed_at: String,
+        bid: &'a str,
+        ask: &'a str,
+        price: &'a str,
+        base_volume_24h: Option<f64>,
+        session: Option<&'a str>,
+    }
+    json(&Event {
+        schema: QUOTE,
+        source,
+        pair: &quote.pair,
+        sequence: quote.sequence,
+        observed_at: quote.observed_at.rfc3339(),
+        bid: &quote.bid,
+        ask: &quote.ask,
+        price: &quote.price,
+        base_volume_24h: quote.base_volume_24h,
+        session,
+    })
+}
+
+/// A time of which there are no quotes.
+pub fn outage(source: &str, outage: &Missed) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Event<'a> {
+        schema: &'a str,
+        source: &'a str,
+        pair: &'a str,
+        from_time: String,
+        to_time: String,
+        reason: &'a str,
+    }
+    json(&Event {
+        schema: OUTAGE,
+        source,
+        pair: &outage.pair,
+        from_time: outage.from.rfc3339(),
+        to_time: outage.to.rfc3339(),
+        reason: outage.reason,
+    })
+}
+
 /// `2026-05-19T08:47:57.580Z`.
 fn rfc3339(stamp: Stamp) -> String {
     let text = stamp.text();
@@ -147,6 +202,7 @@ fn json(event: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Micros;
 
     #[test]
     fn a_price_carries_every_column_bit_for_bit() {
@@ -172,5 +228,23 @@ mod tests {
             assert!(fields.contains_key(column.name()), "{}", column.name());
         }
         assert_eq!(fields.len(), 7 + Column::COUNT);
+    }
+
+    #[test]
+    fn a_quote_carries_its_decimals_as_text() {
+        let observed_at = Micros::parse("2026-05-19T08:47:57.580123Z").unwrap();
+        let (bid, ask, price) = ("97123.4500".to_owned(), "97123.46".to_owned(), "97123.45".to_owned());
+        let pair = "BTC-USD".to_owned();
+        let base_volume_24h = Some(8123.1);
+        let told = Ticker { pair, sequence: 7, observed_at, bid, ask, price, base_volume_24h };
+        assert_eq!(
+            String::from_utf8(quote("coinbase", &told, None)).unwrap(),
+            r#"{"schema":"coinetl.quote.v1","source":"coinbase","pair":"BTC-USD","sequence":7,"observed_at":"2026-05-19T08:47:57.580123Z","bid":"97123.4500","ask":"97123.46","price":"97123.45","base_volume_24h":8123.1,"session":null}"#
+        );
+        let hole = Missed { pair: told.pair.clone(), from: observed_at, to: observed_at, reason: "missed updates" };
+        let event: serde_json::Value = serde_json::from_slice(&outage("coinbase", &hole)).unwrap();
+        assert_eq!((&event["schema"], &event["reason"]), (&OUTAGE.into(), &"missed updates".into()));
+        assert_eq!(event["from_time"], "2026-05-19T08:47:57.580123Z");
+        assert_eq!(pair_key("coinbase", &told.pair), "coinbase:BTC-USD");
     }
 }

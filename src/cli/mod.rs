@@ -17,6 +17,7 @@ mod probe;
 mod progress;
 mod prune;
 mod publish;
+mod quotes;
 mod run;
 mod sandbox;
 mod stop;
@@ -94,6 +95,9 @@ enum Command {
     /// What could not be used: list it, or try it again
     #[command(subcommand)]
     DeadLetters(dead_letters::Args),
+    /// A market as it moves
+    #[command(subcommand)]
+    Quotes(QuotesCommand),
     /// Tell what a month costs, in calls and credits, before any are spent
     Plan(plan::Args),
     /// Delete old observations that are folded into candles
@@ -118,6 +122,12 @@ enum AssetsCommand {
 enum PricesCommand {
     /// Store the current price of every active coin, or of the chosen ones
     Insert(prices::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum QuotesCommand {
+    /// Send live quotes to Kafka as they come, or prices where a source has no quotes
+    Publish(quotes::Args),
 }
 
 /// What a command gets besides its own arguments.
@@ -229,6 +239,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Publish(args) => publish::run(args, context),
         Command::Consume(args) => consume::run(args, context),
         Command::DeadLetters(args) => dead_letters::run(args, context),
+        Command::Quotes(QuotesCommand::Publish(args)) => quotes::run(args, context),
         Command::Plan(args) => plan::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
@@ -247,6 +258,7 @@ impl Command {
             Command::Publish(_) => publish::NAME,
             Command::Consume(_) => consume::NAME,
             Command::DeadLetters(_) => dead_letters::NAME,
+            Command::Quotes(QuotesCommand::Publish(_)) => quotes::NAME,
             Command::Plan(_) => plan::NAME,
             Command::Prune(_) => prune::NAME,
             Command::Doctor(_) => doctor::NAME,
@@ -256,9 +268,12 @@ impl Command {
         }
     }
 
-    /// Whether it leaves a row in `runs` that a dead-man's switch should hear of.
+    /// Whether a dead-man's switch should hear of its end.
     fn is_run(&self) -> bool {
-        matches!(self, Command::Assets(_) | Command::Prices(_) | Command::Publish(_) | Command::Prune(_))
+        matches!(
+            self,
+            Command::Assets(_) | Command::Prices(_) | Command::Publish(_) | Command::Quotes(_) | Command::Prune(_)
+        )
     }
 
     /// A server says what it does; a batch job is quiet when all is well.

@@ -1,6 +1,7 @@
 //! What every command that calls a vendor shares: database, lease, run, client, report.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,7 +93,8 @@ impl Vendor {
 /// What a run is going to cost, from what is stored under one of these names.
 pub type Estimate = dyn Fn(&mut Connection, &[String]) -> Result<Cost, DbError> + Send + Sync;
 
-/// Runs a command: `make` builds its sink around the run, `work` does the job.
+/// Runs a command: `make` builds its sink around the run, `work` does the job. A signal ends it where
+/// it is, and it is not done then.
 pub fn execute<S, W, F>(
     context: &Context,
     command: &'static str,
@@ -104,6 +106,29 @@ where
     S: Sink,
     W: FnOnce(Arc<Job<S>>) -> F,
     F: Future<Output = anyhow::Result<Done>>,
+{
+    execute_unasked(context, command, estimate, make, async |job, asked| {
+        tokio::select! {
+            result = work(job) => result,
+            () = asked => Err(Interrupted.into()),
+        }
+    })
+}
+
+/// Resolves when somebody asks the process to stop.
+pub type Asked = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The same for work that itself heeds signals.
+pub fn execute_unasked<S, W>(
+    context: &Context,
+    command: &'static str,
+    estimate: Box<Estimate>,
+    make: impl FnOnce(Session) -> Result<S, DbError>,
+    work: W,
+) -> anyhow::Result<Outcome>
+where
+    S: Sink,
+    W: AsyncFnOnce(Arc<Job<S>>, Asked) -> anyhow::Result<Done>,
 {
     let started = Instant::now();
     let settings = &context.settings;
@@ -142,13 +167,14 @@ where
                     free_if_sandbox,
                     wait: context.wait,
                 });
-                let worked = async {
-                    job.keep_within_budget(settings, vendor.label, &estimate).await?;
-                    work(job.clone()).await
+                let mut asked: Asked = Box::pin(stop::asked());
+                let kept = tokio::select! {
+                    kept = job.keep_within_budget(settings, vendor.label, &estimate) => kept,
+                    () = &mut asked => Err(Interrupted.into()),
                 };
-                let result = tokio::select! {
-                    result = worked => result,
-                    () = stop::asked() => Err(Interrupted.into()),
+                let result = match kept {
+                    Ok(()) => work(job.clone(), asked).await,
+                    Err(err) => Err(err),
                 };
                 (result, job.client.retries())
             }
@@ -236,7 +262,8 @@ fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: Cost, res
     Outcome { exit, report, text: done.text, busy }
 }
 
-fn judge(tally: &Tally, mut done: Done) -> (Status, Exit, Option<String>, Done) {
+/// Ended well, in part, or not at all.
+pub fn judge(tally: &Tally, mut done: Done) -> (Status, Exit, Option<String>, Done) {
     if tally.rejected > 0 {
         let many = tally.rejected;
         done.problems.push(format!("{many} record(s) could not be used; see the table dead_letters for the reasons"));

@@ -8,7 +8,7 @@ use super::Stamp;
 use super::stamp::StampError;
 
 /// Microseconds since 1970-01-01T00:00:00Z. Finer fractions are cut, never rounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(i64);
 
 impl Micros {
@@ -37,6 +37,11 @@ impl Micros {
     pub fn floor(self, seconds: i64) -> Micros {
         let length = seconds * 1_000_000;
         Micros(self.0.div_euclid(length) * length)
+    }
+
+    /// `2026-05-19T08:47:57.580123Z`
+    pub fn rfc3339(self) -> String {
+        format!("{}Z", self.to_string().replacen(' ', "T", 1))
     }
 
     /// `YYYY-MM-DD`, of UTC.

@@ -9,6 +9,7 @@ pub mod quote;
 pub mod quote_window;
 pub mod reject;
 pub mod stamp;
+pub mod ticker;
 
 pub use account::Account;
 pub use asset::Coin;
@@ -18,3 +19,4 @@ pub use price::{Carried, Column, Figures, PricePoint};
 pub use quote::Quote;
 pub use reject::{Parsed, Reject};
 pub use stamp::Stamp;
+pub use ticker::{Missed, Ticker};

@@ -18,7 +18,9 @@ pub struct SettingError {
 pub struct Access {
     /// Without a slash at the end.
     pub base_url: String,
-    /// The setting that changes it.
+    /// Where quotes come from as they happen; empty where the vendor has no such feed.
+    pub feed_url: String,
+    /// The setting that changes `base_url`.
     pub url_setting: &'static str,
     /// The header's name and the key.
     pub key: Option<(&'static str, SecretString)>,
@@ -32,11 +34,21 @@ pub struct Access {
 
 /// A setting that is the address of an API.
 pub fn api_url(variables: &Variables<'_>, name: &'static str) -> Result<Option<String>, SettingError> {
+    address(variables, name, ["http", "https"])
+}
+
+/// A setting that is the address of a WebSocket.
+pub fn feed_url(variables: &Variables<'_>, name: &'static str) -> Result<Option<String>, SettingError> {
+    address(variables, name, ["ws", "wss"])
+}
+
+fn address(variables: &Variables<'_>, name: &'static str, schemes: [&str; 2]) -> Result<Option<String>, SettingError> {
     let Some(text) = variables(name) else { return Ok(None) };
     let invalid = |why: String| SettingError { name, why };
-    let url = url::Url::parse(&text).map_err(|err| invalid(format!("{err}; write https://host/path")))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(invalid("it must be http://… or https://…".to_owned()));
+    let [plain, safe] = schemes;
+    let url = url::Url::parse(&text).map_err(|err| invalid(format!("{err}; write {safe}://host/path")))?;
+    if !schemes.contains(&url.scheme()) || url.host().is_none() {
+        return Err(invalid(format!("it must be {plain}://… or {safe}://…")));
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
         return Err(invalid("it must hold no user, password or query; keys have settings of their own".to_owned()));

@@ -23,7 +23,7 @@ use super::records::{ArrayError, Records};
 use super::{Access, Request, Shape, Source, Told};
 
 /// `name/version (+url)`: the vendors refuse clients that do not say who they are.
-const USER_AGENT: &str = concat!("coinetl/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")");
+pub const USER_AGENT: &str = concat!("coinetl/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")");
 /// Largest answer taken, after decompression: a list of a million coins is about 80 MB.
 const MAX_BODY_BYTES: usize = 96 << 20;
 /// Answers beyond this go to an unnamed temporary file, so that memory stays flat.
@@ -317,9 +317,14 @@ pub fn plain_client(url: &str, timeout: Duration) -> Result<reqwest::Client, req
     builder(url, timeout).build()
 }
 
-fn builder(url: &str, timeout: Duration) -> reqwest::ClientBuilder {
+/// Before the first connection with TLS, whoever makes it.
+pub fn choose_cryptography() {
     // Fails when it was done before, which is just as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn builder(url: &str, timeout: Duration) -> reqwest::ClientBuilder {
+    choose_cryptography();
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))

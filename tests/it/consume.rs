@@ -14,6 +14,7 @@ use crate::support::workdir::{Cmd, SandboxServer, wait_until};
 on_every_database!(
     what_was_published_is_in_the_consumer_s_database,
     quotes_become_metrics_and_windows,
+    what_a_live_feed_told_is_stored,
     killed_consumers_lose_nothing_and_double_nothing,
     dying_at_every_named_point_changes_nothing,
     two_members_share_the_work,
@@ -204,6 +205,42 @@ fn what_was_published_is_in_the_consumer_s_database(db: &TestDb) {
     // They are not sent a second time.
     assert_eq!(number(&topic.on(db.coinetl(&["publish"])).json(0), "rows_written"), 0);
     assert_eq!(db.lines("SELECT command, source, status FROM runs WHERE command = 'consume'"), ["consume|kafka|ok"]);
+}
+
+fn what_a_live_feed_told_is_stored(db: &TestDb) {
+    let Some(topic) = Topic::new() else { return };
+    let sandbox = SandboxServer::start(["--assets", "50", "--quotes-per-second", "100", "--fault", "drop=1"]);
+    let feed = format!("ws://{}", sandbox.address());
+    let publish = ["quotes", "publish", "--pairs", "BTC-USD,ETH-USD", "--count", "300", "--session", "london"];
+    let told = topic.on(db.coinetl(&publish)).env("COINBASE_WS_URL", &feed).json(0);
+    let outages = number(&told, "outages");
+    assert!(outages > 0, "{told}");
+    let result = consume(db, &topic, &["--until-end"]).json(0);
+    assert_eq!((number(&result, "rows_written"), number(&result, "rows_rejected")), (300 + outages, 0));
+    let text = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
+    let plain = |time: String| time.replace('T', " ").replace('Z', "");
+    let double = |event: &Value, name: &str| format!("{:?}", text(event, name).parse::<f64>().unwrap());
+    let (mut quotes, mut missing) = (Vec::new(), Vec::new());
+    for event in topic.read().into_iter().map(|sent| sent.event) {
+        if event["schema"] == "coinetl.quote.v1" {
+            let at = plain(text(&event, "observed_at"));
+            let (bid, ask) = (double(&event, "bid"), double(&event, "ask"));
+            quotes.push(format!("{}|{}|{at}|{bid}|{ask}|london", text(&event, "pair"), event["sequence"]));
+        } else {
+            let [from, to] = ["from_time", "to_time"].map(|name| plain(text(&event, name)));
+            missing.push(format!("{}|{from}|{to}|{}", text(&event, "pair"), text(&event, "reason")));
+        }
+    }
+    let same = |select: String, mut told: Vec<String>| {
+        let mut stored = db.lines(&select);
+        stored.sort();
+        told.sort();
+        assert_same(&stored, &told);
+    };
+    let at = micros(db, "observed_at");
+    same(format!("SELECT pair, sequence, {at}, bid, ask, session FROM crypto_metrics"), quotes);
+    let (from, to) = (micros(db, "from_time"), micros(db, "to_time"));
+    same(format!("SELECT pair, {from}, {to}, reason FROM quote_outages"), missing);
 }
 
 fn killed_consumers_lose_nothing_and_double_nothing(db: &TestDb) {

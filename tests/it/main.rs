@@ -25,6 +25,7 @@ mod plan;
 mod prices;
 mod prune;
 mod publish;
+mod quotes;
 mod recordings;
 mod result;
 mod sandbox;

@@ -36,7 +36,7 @@ pub struct Args {
     no_fx: bool,
 }
 
-fn id(text: &str) -> Result<String, String> {
+pub fn id(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("an id is empty".to_owned()),
         id => Ok(id.to_owned()),
@@ -112,7 +112,8 @@ impl Args {
     }
 }
 
-fn distinct(words: &[String]) -> Vec<String> {
+/// Each once, in their order.
+pub fn distinct(words: &[String]) -> Vec<String> {
     let mut seen = HashSet::new();
     words.iter().filter(|word| seen.insert(*word)).cloned().collect()
 }

@@ -1,5 +1,6 @@
 //! Coinbase Exchange: which calls to make. All of it is public; no key is needed or sent.
 
+pub mod feed;
 mod parse;
 mod wire;
 
@@ -14,6 +15,8 @@ use crate::domain::{Coin, Reject};
 
 const URL: &str = "https://api.exchange.coinbase.com";
 const URL_SETTING: &str = "COINBASE_API_URL";
+const FEED_URL: &str = "wss://ws-feed.exchange.coinbase.com";
+pub const FEED_SETTING: &str = "COINBASE_WS_URL";
 /// Half of what the vendor allows an address, which others behind it may share.
 const CALLS_PER_MINUTE: u32 = 300;
 
@@ -31,8 +34,10 @@ impl Source for Coinbase {
 
     fn access(&self, variables: &Variables<'_>) -> Result<Access, SettingError> {
         let base_url = access::api_url(variables, URL_SETTING)?.unwrap_or_else(|| URL.to_owned());
+        let feed_url = access::feed_url(variables, FEED_SETTING)?.unwrap_or_else(|| FEED_URL.to_owned());
         Ok(Access {
             base_url,
+            feed_url,
             url_setting: URL_SETTING,
             key: None,
             kind: "no key needed",

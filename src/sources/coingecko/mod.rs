@@ -60,7 +60,15 @@ impl Source for CoinGecko {
             (None, None) => (PUBLIC_URL, None, "no key", KEYLESS_CALLS_PER_MINUTE, 0),
         };
         let base_url = url.unwrap_or_else(|| default_url.to_owned());
-        Ok(Access { base_url, url_setting: URL_SETTING, key, kind, calls_per_minute, credits_per_month })
+        Ok(Access {
+            base_url,
+            feed_url: String::new(),
+            url_setting: URL_SETTING,
+            key,
+            kind,
+            calls_per_minute,
+            credits_per_month,
+        })
     }
 
     fn sandbox_root(&self) -> &'static str {

@@ -52,7 +52,15 @@ impl Source for CoinMarketCap {
                 Some(key) => (host, Some((KEY_HEADER, key)), "key", CALLS_PER_MINUTE, CREDITS_PER_MONTH),
                 None => (format!("{host}{KEYLESS_ROOT}"), None, "no key", KEYLESS_CALLS_PER_MINUTE, 0),
             };
-        Ok(Access { base_url, url_setting: URL_SETTING, key, kind, calls_per_minute, credits_per_month })
+        Ok(Access {
+            base_url,
+            feed_url: String::new(),
+            url_setting: URL_SETTING,
+            key,
+            kind,
+            calls_per_minute,
+            credits_per_month,
+        })
     }
 
     fn sandbox_root(&self) -> &'static str {

@@ -12,3 +12,4 @@ pub mod stub;
 #[macro_use]
 pub mod test_db;
 pub mod workdir;
+pub mod ws;
