@@ -26,6 +26,7 @@ mod prices;
 mod prune;
 mod publish;
 mod quotes;
+mod recorded_feed;
 mod recordings;
 mod result;
 mod sandbox;

@@ -152,6 +152,24 @@ fn stale_and_broken_messages_are_left_out() {
 }
 
 #[test]
+fn a_relay_that_passes_on_tickers_only_will_do() {
+    let Some(topic) = Topic::new() else { return };
+    let dir = Workdir::new();
+    let stub = WsStub::start(|mut peer| async move {
+        peer.hear().await;
+        let channels = [serde_json::json!({ "name": "level2", "product_ids": ["BTC-USD"] })];
+        peer.say(serde_json::json!({ "type": "subscriptions", "channels": channels }).to_string()).await;
+        for sequence in 1..=3 {
+            peer.ticker("BTC-USD", sequence, Utc::now() + Duration::from_secs(sequence)).await;
+        }
+        peer.stay().await;
+    });
+    let result = publish(&dir, &topic, &stub.url(), &["--pairs", "BTC-USD", "--count", "3"]).json(0);
+    assert_eq!((number(&result, "rows_written"), number(&result, "reconnects")), (3, 0));
+    assert_eq!((result["source"].as_str(), events(&topic).0.len()), (Some("coinbase"), 3));
+}
+
+#[test]
 fn a_feed_that_falls_silent_is_connected_again() {
     let Some(topic) = Topic::new() else { return };
     let (dir, begun) = (Workdir::new(), Utc::now());

@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use crate::support::cmc::{Cmc, LISTINGS, envelope};
 use crate::support::exchange::Exchange;
+use crate::support::recordings::recordings;
 use crate::support::stub::{Stub, StubResponse};
-use crate::support::test_db::{Cell, TestDb, assert_same, bits, loud};
+use crate::support::test_db::{Cell, TestDb, assert_same, bits};
 
 on_every_database!(
     a_month_of_recordings_is_stored_bit_for_bit,
@@ -48,20 +49,6 @@ const CMC_FIGURES: [(&str, bool); FIGURES.len()] = [
     ("percent_change_7d", true),
     ("percent_change_30d", true),
 ];
-
-/// The folder of a vendor's recordings, or a loud word that there is none.
-fn recordings(vendor: &str) -> Option<PathBuf> {
-    let folder = match std::env::var_os("COINETL_RECORDINGS") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-    }
-    .join(vendor);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    loud(&format!("SKIPPED recordings: there is no folder {}; COINETL_RECORDINGS names another", folder.display()));
-    None
-}
 
 /// What is expected of one row of `prices`: a cell for each of `FIGURES`, and the run.
 #[derive(Clone, PartialEq)]

@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod gecko;
 pub mod kafka;
 pub mod own_server;
+pub mod recordings;
 pub mod stub;
 #[macro_use]
 pub mod test_db;

@@ -67,6 +67,8 @@ pub fn read(text: &str) -> Result<Message, Broken> {
             pair: words("product_id", &raw.product_id)?.to_owned(),
             last_trade_id: whole("last_trade_id", &raw.last_trade_id)?,
         }),
+        // Channel by channel, the answers come one after the other: one without tickers is not for us.
+        "subscriptions" if of_others(raw.channels.as_ref()) => Ok(Message::Other),
         "subscriptions" => Ok(Message::Subscribed {
             pairs: tickers(raw.channels.as_ref()),
             sandbox: raw.sandbox == Some(Value::Bool(true)),
@@ -103,6 +105,12 @@ fn ticker(raw: &Raw) -> Result<Message, Broken> {
     let trade_id = raw.trade_id.as_ref().and_then(Value::as_u64);
     let (bid, ask, price) = (bid.to_owned(), ask.to_owned(), price.to_owned());
     Ok(Message::Ticker { quote: Ticker { pair, sequence, observed_at, bid, ask, price, base_volume_24h }, trade_id })
+}
+
+/// Of channels, but not of tickers.
+fn of_others(channels: Option<&Value>) -> bool {
+    let channels = channels.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    !channels.is_empty() && channels.iter().all(|channel| channel["name"] != "ticker")
 }
 
 fn tickers(channels: Option<&Value>) -> Vec<String> {

@@ -42,8 +42,9 @@ const BACKOFF_CAP: u32 = 30;
 const HEALTHY: u32 = 60;
 /// A feed that was never reached is given up after so many tries more.
 const FIRST_RETRIES: u32 = 4;
-/// Messages before the answer to the subscription, which tells whose they are.
+/// Messages before the answer to the subscription, which tells whose they are, and how long they wait for it.
 const EARLY: usize = 10_000;
+const UNANSWERED: Duration = Duration::from_secs(2);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -175,14 +176,25 @@ impl Feed {
             Ok(Err(err)) => return Err(self.unreachable(err.to_string()).into()),
             Err(_) => return Err(self.unreachable("it takes no subscription".to_owned()).into()),
         }
-        let (mut subscribed, mut early) = (false, Vec::new());
+        let (mut subscribed, mut early, mut early_since) = (false, Vec::new(), None::<Instant>);
         let mut heard = Instant::now();
         loop {
-            let left = silence.saturating_sub(heard.elapsed());
+            let mut left = silence.saturating_sub(heard.elapsed());
+            if let Some(since) = early_since.filter(|_| !subscribed) {
+                left = left.min(UNANSWERED.saturating_sub(since.elapsed()));
+            }
             let frame = match timeout(left, socket.next()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(err))) => return Err(self.unreachable(err.to_string()).into()),
                 Ok(None) => return Err(self.unreachable("the connection ended".to_owned()).into()),
+                Err(_) if !subscribed && early_since.is_some() => {
+                    self.take_as_subscribed(&mut early)?;
+                    subscribed = true;
+                    if self.hand_on(out).await {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 Err(_) => {
                     let why = format!("not a word for {:.0} s", silence.as_secs_f64());
                     return Err(self.unreachable(why).into());
@@ -216,8 +228,15 @@ impl Feed {
                 Ok(Message::Other) => {}
                 Err(broken) => self.count_broken(broken, &text),
                 Ok(message) if subscribed => self.take(message),
-                Ok(message) if early.len() < EARLY => early.push(message),
-                Ok(_) => return Err(self.unreachable("it does not answer the subscription".to_owned()).into()),
+                Ok(message) if early.len() < EARLY && early_since.is_none_or(|since| since.elapsed() < UNANSWERED) => {
+                    early_since.get_or_insert_with(Instant::now);
+                    early.push(message);
+                }
+                Ok(message) => {
+                    self.take_as_subscribed(&mut early)?;
+                    subscribed = true;
+                    self.take(message);
+                }
             }
             if self.hand_on(out).await {
                 let _ = timeout(Duration::from_millis(200), socket.close(None)).await;
@@ -279,6 +298,16 @@ impl Feed {
                 let err = SourceError::OtherSource { endpoint, expected, got: name, setting: FEED_SETTING };
                 return Err(End::Hopeless(err.into()));
             }
+        }
+        Ok(())
+    }
+
+    /// Quotes come though nothing said that we are subscribed: a relay passes on no more than them.
+    fn take_as_subscribed(&mut self, early: &mut Vec<Message>) -> Result<(), End> {
+        let sandbox = self.source.as_ref().is_some_and(|source| source.starts_with(SANDBOX_PREFIX));
+        self.subscribed(&self.options.pairs.clone(), sandbox)?;
+        for message in std::mem::take(early) {
+            self.take(message);
         }
         Ok(())
     }
