@@ -1,9 +1,10 @@
 //! `consume`: what is in the topic is in the tables, once, whatever dies on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::support::kafka::Topic;
@@ -243,22 +244,51 @@ fn what_a_live_feed_told_is_stored(db: &TestDb) {
     same(format!("SELECT pair, {from}, {to}, reason FROM quote_outages"), missing);
 }
 
+/// How often it is killed, and the seed of the moments: `scripts/kill-test` sets both.
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
 fn killed_consumers_lose_nothing_and_double_nothing(db: &TestDb) {
+    const QUOTES_A_KILL: i64 = 3_000;
     let Some(topic) = Topic::new() else { return };
     topic.make(3, &[]);
-    let quotes = quotes(30_000);
-    topic.send(&messages(&quotes));
-    let mut hits = 0;
-    for _ in 0..8 {
-        let mut running = consume(db, &topic, &["--until-end"]).spawn();
-        std::thread::sleep(Duration::from_secs_f64(rand::rng().random_range(0.3..2.5)));
-        hits += usize::from(running.is_running());
+    let kills = setting("COINETL_KILLS").unwrap_or(10) as i64;
+    let seed = setting("COINETL_KILL_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    let mut moments = StdRng::seed_from_u64(seed);
+    let quotes = quotes(kills * QUOTES_A_KILL);
+    let stored = || db.number("SELECT COUNT(*) FROM crypto_metrics");
+    // A dead member is given up after a second, so that the next one has something to do before it dies.
+    let consume = |args: &[&str]| {
+        let cmd = consume(db, &topic, args).env("KAFKA_SESSION_TIMEOUT_MS", "1000");
+        cmd.env("KAFKA_HEARTBEAT_INTERVAL_MS", "300")
+    };
+    let (mut before, mut at_work) = (0, 0);
+    for (number, part) in quotes.chunks(QUOTES_A_KILL as usize).enumerate() {
+        let so_far = stored();
+        let mut running = consume(&[]).spawn();
+        // While it lives, they keep coming.
+        let pause = Duration::from_millis(moments.random_range(100..2_500));
+        let pieces = part.chunks(300);
+        let breath = pause / pieces.len() as u32;
+        let begun = Instant::now();
+        for (n, piece) in pieces.enumerate() {
+            topic.send(&messages(piece));
+            std::thread::sleep((breath * (n as u32 + 1)).saturating_sub(begun.elapsed()));
+        }
+        std::thread::sleep(Duration::from_millis(moments.random_range(0..300)));
+        assert!(running.is_running(), "seed {seed}, kill {number}");
         running.kill();
         let output = running.wait();
-        assert!(!output.stderr.contains("panicked"), "{output}");
+        assert!(!output.stderr.contains("panicked"), "seed {seed}, kill {number}\n{output}");
+        if stored() > so_far { at_work += 1 } else { before += 1 }
     }
-    consume(db, &topic, &["--until-end"]).json(0);
-    assert!(hits > 0, "none of the blows came in time");
+    loud(&format!(
+        "{:?}: seed {seed}: {kills} kills, {at_work} of them in the midst of storing, {before} before it began",
+        db.backend()
+    ));
+    consume(&["--until-end"]).json(0);
+    assert!(at_work > 0, "none of the blows came in the midst of storing");
     check(db, &quotes);
 }
 
@@ -443,7 +473,7 @@ fn a_dying_broker_holds_the_stream_up_and_no_more() {
     let Some((server, servers)) = OwnServer::up("kafka") else {
         return loud("SKIPPED the stream and a dying broker: scripts/services can't start one here");
     };
-    let topic = Topic { servers, name: "dying".to_owned() };
+    let topic = Topic::at(servers, "dying".to_owned());
     let db = TestDb::new(Backend::Sqlite).unwrap();
     db.setup();
     survives(&db, &topic, &server, false);

@@ -1,5 +1,6 @@
 //! A topic of its own for a test, on the real broker, and what is in it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Topic {
     pub servers: String,
     pub name: String,
+    producer: OnceLock<BaseProducer>,
 }
 
 /// One message of a topic.
@@ -43,7 +45,12 @@ impl Topic {
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Some(Topic { servers, name })
+        Some(Topic::at(servers, name))
+    }
+
+    /// One on a broker that the test has for itself.
+    pub fn at(servers: String, name: String) -> Topic {
+        Topic { servers, name, producer: OnceLock::new() }
     }
 
     /// Lets a command use this topic.
@@ -73,12 +80,14 @@ impl Topic {
 
     /// Sends these, key and payload, in their order.
     pub fn send(&self, messages: &[(String, String)]) {
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", &self.servers)
-            .set("enable.idempotence", "true")
-            .set("message.max.bytes", "4000000")
-            .create()
-            .expect("a producer");
+        let producer = self.producer.get_or_init(|| {
+            ClientConfig::new()
+                .set("bootstrap.servers", &self.servers)
+                .set("enable.idempotence", "true")
+                .set("message.max.bytes", "4000000")
+                .create()
+                .expect("a producer")
+        });
         for (key, payload) in messages {
             let mut record = BaseRecord::to(&self.name).key(key).payload(payload);
             while let Err((_, back)) = producer.send(record) {
