@@ -70,24 +70,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let result = reader.read(&mut sink);
     drop(beating);
     let tally = sink.session.tally();
-    let (mut status, mut exit, mut error) = match result {
-        Ok(()) => (Status::Ok, Exit::Ok, None),
-        Err(err) => {
-            let status = if tally.written > 0 { Status::Partial } else { Status::Failed };
-            (status, exit::of(&err), Some(sentence(&err)))
-        }
-    };
-    if let Err(err) = sink.session.finish(status, error.as_deref(), Cost::default())
-        && error.is_none()
-    {
-        let err = anyhow::Error::from(err);
-        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
-    }
     let mut report = Report::new(NAME, SOURCE);
     report.run_id = Some(run_id);
-    report.set_tally(&tally);
-    report.status = status.name();
-    report.error = error;
+    let exit = end(&mut sink.session, result, &mut report);
     report.seconds = started.elapsed().as_secs_f64();
     report.more.insert("topic".into(), json!(broker.topic));
     report.more.insert("group".into(), json!(broker.group));
@@ -99,6 +84,28 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         ),
     };
     Ok(Outcome::new(exit, report, text))
+}
+
+/// Ends the run of something that writes streams, and puts into its report how it ended.
+pub fn end(session: &mut Session, result: anyhow::Result<()>, report: &mut Report) -> Exit {
+    let tally = session.tally();
+    let (mut status, mut exit, mut error) = match result {
+        Ok(()) => (Status::Ok, Exit::Ok, None),
+        Err(err) => {
+            let status = if tally.written > 0 { Status::Partial } else { Status::Failed };
+            (status, exit::of(&err), Some(sentence(&err)))
+        }
+    };
+    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
+        && error.is_none()
+    {
+        let err = anyhow::Error::from(err);
+        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
+    }
+    report.set_tally(&tally);
+    report.status = status.name();
+    report.error = error;
+    exit
 }
 
 fn open(settings: &Settings, broker: &BrokerSettings) -> Result<StreamSink, DbError> {

@@ -6,13 +6,11 @@ use clap::Subcommand;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
-use super::Context;
-use super::output::{Outcome, Report, sentence};
+use super::output::{Outcome, Report};
+use super::{Context, consume};
 use crate::db::dead_letters::{self, Kept};
-use crate::db::runs::Status;
 use crate::db::{Session, migrate};
-use crate::domain::Cost;
-use crate::exit::{self, Exit};
+use crate::exit::Exit;
 use crate::sinks::stream::{Message, StreamSink};
 
 pub const NAME: &str = "dead-letters";
@@ -91,22 +89,7 @@ fn replay(context: &Context) -> anyhow::Result<Outcome> {
     let mut sink = StreamSink::new(session, "", "")?;
     let result = replay_all(&mut sink);
     let tally = sink.session.tally();
-    let (mut status, mut exit, mut error) = match result {
-        Ok(()) => (Status::Ok, Exit::Ok, None),
-        Err(err) => {
-            let status = if tally.written > 0 { Status::Partial } else { Status::Failed };
-            (status, exit::of(&err), Some(sentence(&err)))
-        }
-    };
-    if let Err(err) = sink.session.finish(status, error.as_deref(), Cost::default())
-        && error.is_none()
-    {
-        let err = anyhow::Error::from(err);
-        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
-    }
-    report.set_tally(&tally);
-    report.status = status.name();
-    report.error = error;
+    let exit = consume::end(&mut sink.session, result, &mut report);
     report.seconds = started.elapsed().as_secs_f64();
     let text = match report.error {
         Some(_) => String::new(),

@@ -2,11 +2,21 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use flate2::read::GzDecoder;
 
 use super::*;
+
+/// The folder of a vendor's recorded answers, or a loud word that the sandbox is not compared with them.
+pub(super) fn recordings_of(vendor: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("COINETL_RECORDINGS");
+    if root.is_none() {
+        eprintln!("SKIPPED: COINETL_RECORDINGS names no folder; the sandbox was NOT compared with {vendor}");
+    }
+    Some(PathBuf::from(root?).join(vendor))
+}
 
 async fn sandbox(options: Options) -> Sandbox {
     let bind = "127.0.0.1:0".parse().unwrap();

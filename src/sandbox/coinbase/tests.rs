@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use axum::http::{HeaderMap, Method};
 use serde_json::Value;
 
 use super::super::market::{Currency, DAY};
+use super::super::tests::recordings_of;
 use super::*;
 
 const NOON: i64 = 1_795_348_837_123;
@@ -299,13 +299,8 @@ fn garbage_spoils_some_records_and_leaves_the_rest() {
 
 #[test]
 fn products_have_the_fields_of_the_recording_that_are_still_there() {
-    let root = std::env::var_os("COINETL_RECORDINGS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    let file = root.join("coinbase/products_2021-04-17.json");
-    let Ok(text) = std::fs::read_to_string(&file) else {
-        eprintln!("SKIPPED: no {} (set COINETL_RECORDINGS); NOT compared with the vendor", file.display());
-        return;
-    };
+    let Some(folder) = recordings_of("coinbase") else { return };
+    let text = std::fs::read_to_string(folder.join("products_2021-04-17.json")).unwrap();
     let recorded: Vec<Value> = serde_json::from_str(&text).unwrap();
     let made = bench(17_600).products();
     for (field, value) in recorded[0].as_object().unwrap() {

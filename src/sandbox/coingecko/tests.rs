@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::super::tests::recordings_of;
 use super::*;
 
 const NOON: i64 = 1_795_348_837_123;
@@ -218,16 +218,8 @@ fn long_lists_come_in_pieces_and_are_the_same() {
 
 /// The recorded answers of the real service, where they are at hand.
 fn recordings(folder: &str) -> Option<Vec<(String, Value)>> {
-    let root = std::env::var_os("COINETL_RECORDINGS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    let folder = root.join("coingecko").join(folder);
-    let Ok(files) = std::fs::read_dir(&folder) else {
-        eprintln!(
-            "SKIPPED: no recordings in {} (set COINETL_RECORDINGS); the sandbox was NOT compared with the vendor",
-            folder.display()
-        );
-        return None;
-    };
+    let folder = recordings_of("coingecko")?.join(folder);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|err| panic!("{}: {err}", folder.display()));
     let read = |file: std::io::Result<std::fs::DirEntry>| {
         let path = file.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();

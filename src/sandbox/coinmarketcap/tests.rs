@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use axum::http::{HeaderMap, Method};
 use serde_json::Value;
 
+use super::super::tests::recordings_of;
 use super::*;
 
 mod faults;
@@ -378,13 +378,8 @@ fn forms(records: &[Value], prefix: &str, out: &mut BTreeMap<String, BTreeSet<&'
 
 #[test]
 fn listings_have_the_fields_of_the_recordings_in_their_order_and_form() {
-    let root = std::env::var_os("COINETL_RECORDINGS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    let file = root.join("coinmarketcap/listings_latest_v1_usd_100_2025-02-21.json");
-    let Ok(text) = std::fs::read_to_string(&file) else {
-        eprintln!("SKIPPED: no {} (set COINETL_RECORDINGS); NOT compared with the vendor", file.display());
-        return;
-    };
+    let Some(folder) = recordings_of("coinmarketcap") else { return };
+    let text = std::fs::read_to_string(folder.join("listings_latest_v1_usd_100_2025-02-21.json")).unwrap();
     let recorded: Value = serde_json::from_str(&text).unwrap();
     let (_, made) = bench(17_600).text("/v1/cryptocurrency/listings/latest?limit=5000", None);
     // The places of the fields in the first record, which is that of bitcoin in both.

@@ -6,14 +6,11 @@ use super::test_db::loud;
 
 /// The folder of a vendor's recordings, or a loud word that there is none.
 pub fn recordings(vendor: &str) -> Option<PathBuf> {
-    let folder = match std::env::var_os("COINETL_RECORDINGS") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-    }
-    .join(vendor);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    loud(&format!("SKIPPED recordings: there is no folder {}; COINETL_RECORDINGS names another", folder.display()));
-    None
+    let Some(root) = std::env::var_os("COINETL_RECORDINGS") else {
+        loud("SKIPPED recordings: COINETL_RECORDINGS does not name their folder");
+        return None;
+    };
+    let folder = PathBuf::from(root).join(vendor);
+    assert!(folder.is_dir(), "COINETL_RECORDINGS has no folder {}", folder.display());
+    Some(folder)
 }
