@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::domain::{Column, Figures, Missed, Stamp, Ticker};
+use crate::domain::{Bar, Column, Figures, Missed, Stamp, Ticker, Timeframe};
 
 mod read;
 
@@ -77,21 +77,8 @@ pub fn price(about: &About, vs_currency: &str, observed_at: Stamp, figures: &Fig
     })
 }
 
-/// A stored candle that is final, as its table has it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CandleFigures {
-    pub open: f64,
-    pub high: f64,
-    pub low: f64,
-    pub close: f64,
-    pub volume: Option<f64>,
-    pub base_volume: Option<f64>,
-    pub market_cap: Option<f64>,
-    pub samples: Option<i64>,
-}
-
 /// A final candle as an event.
-pub fn candle(about: &About, vs_currency: &str, timeframe: &str, open_time: Stamp, figures: &CandleFigures) -> Vec<u8> {
+pub fn candle(about: &About, vs_currency: &str, timeframe: Timeframe, open_time: Stamp, bar: &Bar) -> Vec<u8> {
     #[derive(Serialize)]
     struct Event<'a> {
         schema: &'a str,
@@ -119,16 +106,16 @@ pub fn candle(about: &About, vs_currency: &str, timeframe: &str, open_time: Stam
         symbol: &about.symbol,
         name: &about.name,
         vs_currency,
-        timeframe,
+        timeframe: timeframe.name(),
         open_time: rfc3339(open_time),
-        open: figures.open,
-        high: figures.high,
-        low: figures.low,
-        close: figures.close,
-        volume: figures.volume,
-        base_volume: figures.base_volume,
-        market_cap: figures.market_cap,
-        samples: figures.samples,
+        open: bar.open,
+        high: bar.high,
+        low: bar.low,
+        close: bar.close,
+        volume: bar.volume,
+        base_volume: bar.base_volume,
+        market_cap: bar.market_cap,
+        samples: bar.samples,
         r#final: true,
     })
 }

@@ -8,6 +8,7 @@ pub mod accounts;
 mod any;
 pub mod assets;
 pub mod calls;
+pub mod candles;
 pub mod clock;
 mod conn;
 pub mod dead_letters;

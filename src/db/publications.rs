@@ -8,8 +8,9 @@ use super::error::DbError;
 use super::session::Batch;
 use super::sql::{Sql, sql};
 use super::url::Backend;
+use crate::domain::Bar;
 use crate::domain::{Column, Figures, Stamp};
-use crate::events::{self, About, CandleFigures};
+use crate::events::{self, About};
 
 /// Runs looked up at a time.
 const RUNS: i64 = 1_000;
@@ -325,7 +326,7 @@ impl CandleRow {
     fn event(self) -> Option<Row> {
         let moment = Stamp::from_datetime(self.moment.and_utc()).ok()?;
         let about = About { source: self.source, asset: self.source_id, symbol: self.symbol, name: self.name };
-        let figures = CandleFigures {
+        let bar = Bar {
             open: self.open,
             high: self.high,
             low: self.low,
@@ -335,7 +336,8 @@ impl CandleRow {
             market_cap: self.market_cap,
             samples: self.samples,
         };
-        let payload = events::candle(&about, &self.vs_currency, &self.timeframe, moment, &figures);
+        let timeframe = self.timeframe.parse().ok()?;
+        let payload = events::candle(&about, &self.vs_currency, timeframe, moment, &bar);
         let position =
             Position { asset_id: self.asset_id, vs_currency: self.vs_currency, timeframe: self.timeframe, moment };
         Some(Row { position, key: about.key(), payload })

@@ -18,7 +18,7 @@ use super::url::Backend;
 use crate::domain::quote::Extremes;
 use crate::domain::quote_window::{Edge, Fold};
 use crate::domain::{Micros, Quote};
-use crate::events::{CandleEvent, Outage};
+use crate::events::Outage;
 
 /// Rows a statement.
 const CHUNK: usize = 1_000;
@@ -401,93 +401,4 @@ pub fn insert_outage(batch: &mut Batch<'_>, outage: &Outage) -> Result<bool, DbE
         .bind(outage.reason.as_str())
         .execute(batch.conn, "keeping an outage")?;
     Ok(inserted == 1)
-}
-
-/// What became of a candle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CandleStored {
-    New,
-    Updated,
-    Unchanged,
-}
-
-/// Stores a candle of a stream. It ranks as `archive`: one that this database had from its source stays.
-pub fn store_candle(batch: &mut Batch<'_>, asset_id: i64, event: &CandleEvent) -> Result<CandleStored, DbError> {
-    #[derive(diesel::QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        origin: String,
-        #[diesel(sql_type = BigInt)]
-        same: i64,
-    }
-    let backend = batch.conn.backend();
-    let at = if backend == Backend::Postgres { "CAST(? AS timestamp(3))" } else { "?" };
-    let number = if backend == Backend::Mysql { "SIGNED" } else { "BIGINT" };
-    let figures = &event.figures;
-    let doubles = [
-        Some(figures.open),
-        Some(figures.high),
-        Some(figures.low),
-        Some(figures.close),
-        figures.volume,
-        figures.base_volume,
-        figures.market_cap,
-    ];
-    const COLUMNS: [&str; 7] = ["open", "high", "low", "close", "volume", "base_volume", "market_cap"];
-    let is_same = |column: &str| {
-        let cast = if backend == Backend::Postgres { "CAST(? AS double precision)" } else { "?" };
-        match backend {
-            Backend::Mysql => format!("{column} <=> ?"),
-            Backend::Sqlite => format!("{column} IS ?"),
-            Backend::Postgres => format!("{column} IS NOT DISTINCT FROM {cast}"),
-        }
-    };
-    let same = COLUMNS.map(is_same).join(" AND ");
-    let read = format!(
-        "SELECT origin, CAST(CASE WHEN {same} THEN 1 ELSE 0 END AS {number}) AS same FROM candles \
-         WHERE asset_id = ? AND vs_currency = ? AND timeframe = ? AND open_time = {at}"
-    );
-    let doing = "storing a candle";
-    let stored = sql(read)
-        .bind_all(doubles)
-        .bind(asset_id)
-        .bind(&*event.vs_currency)
-        .bind(event.timeframe.as_str())
-        .bind(event.open_time.text().as_str())
-        .first::<Row>(batch.conn, doing)?;
-    match stored {
-        Some(row) if row.same == 1 || row.origin == "source" => Ok(CandleStored::Unchanged),
-        Some(_) => {
-            let set = COLUMNS.map(|column| format!("{column} = ?")).join(", ");
-            sql(format!(
-                "UPDATE candles SET {set}, samples = ?, origin = 'archive', final = TRUE, run_id = ? \
-                 WHERE asset_id = ? AND vs_currency = ? AND timeframe = ? AND open_time = {at}"
-            ))
-            .bind_all(doubles)
-            .bind(super::sql::Value::MaybeInt(figures.samples))
-            .bind(batch.run_id)
-            .bind(asset_id)
-            .bind(&*event.vs_currency)
-            .bind(event.timeframe.as_str())
-            .bind(event.open_time.text().as_str())
-            .execute(batch.conn, doing)?;
-            Ok(CandleStored::Updated)
-        }
-        None => {
-            sql(format!(
-                "INSERT INTO candles (asset_id, vs_currency, timeframe, open_time, {}, samples, origin, final, run_id) \
-                 VALUES (?, ?, ?, {at}, ?, ?, ?, ?, ?, ?, ?, ?, 'archive', TRUE, ?)",
-                COLUMNS.join(", ")
-            ))
-            .bind(asset_id)
-            .bind(&*event.vs_currency)
-            .bind(event.timeframe.as_str())
-            .bind(event.open_time.text().as_str())
-            .bind_all(doubles)
-            .bind(super::sql::Value::MaybeInt(figures.samples))
-            .bind(batch.run_id)
-            .execute(batch.conn, doing)?;
-            Ok(CandleStored::New)
-        }
-    }
 }

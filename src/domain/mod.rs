@@ -3,6 +3,7 @@
 pub mod account;
 pub mod asset;
 pub mod budget;
+pub mod candle;
 pub mod micros;
 pub mod price;
 pub mod quote;
@@ -10,13 +11,16 @@ pub mod quote_window;
 pub mod reject;
 pub mod stamp;
 pub mod ticker;
+pub mod timeframe;
 
 pub use account::Account;
 pub use asset::Coin;
 pub use budget::{Budget, Cost};
+pub use candle::{Bar, Candle, Origin};
 pub use micros::Micros;
 pub use price::{Carried, Column, Figures, PricePoint};
 pub use quote::Quote;
 pub use reject::{Parsed, Reject};
 pub use stamp::Stamp;
 pub use ticker::{Missed, Ticker};
+pub use timeframe::Timeframe;

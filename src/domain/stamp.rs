@@ -9,6 +9,9 @@ use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(i64);
 
+/// 9999-12-31T23:59:59.999Z
+const LAST_MS: i64 = 253_402_300_799_999;
+
 /// A moment no database of ours can hold, or text that is no moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StampError {
@@ -40,6 +43,16 @@ impl Stamp {
 
     pub fn millis(self) -> i64 {
         self.0
+    }
+
+    /// The beginning of the interval of so many milliseconds, counted from 1970, that it is in.
+    pub fn floor(self, millis: i64) -> Stamp {
+        Stamp(self.0.div_euclid(millis) * millis)
+    }
+
+    /// So many milliseconds later, or earlier; no further than a stamp can be.
+    pub fn plus(self, millis: i64) -> Stamp {
+        Stamp(self.0.saturating_add(millis).clamp(0, LAST_MS))
     }
 
     pub fn naive(self) -> NaiveDateTime {

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use super::{About, CANDLE, CandleFigures, OUTAGE, PRICE, QUOTE};
+use super::{About, CANDLE, OUTAGE, PRICE, QUOTE};
 use crate::domain::quote::check;
-use crate::domain::{Coin, Column, Figures, Micros, Quote, Stamp};
+use crate::domain::{Bar, Coin, Column, Figures, Micros, Quote, Stamp, Timeframe};
 use crate::sources::field::Field;
 
 const MAX_BYTES: usize = 1 << 20;
 /// An event can't be later than the record that carries it, but for clocks that differ.
 const SLACK_MS: i64 = 5 * 60_000;
 const MAX_KEY_BYTES: usize = 64;
-const TIMEFRAMES: [&str; 6] = ["1m", "5m", "15m", "1h", "6h", "1d"];
 
 /// An event that can be stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,9 +39,9 @@ pub struct CandleEvent {
     pub source: String,
     pub coin: Coin,
     pub vs_currency: Arc<str>,
-    pub timeframe: String,
+    pub timeframe: Timeframe,
     pub open_time: Stamp,
-    pub figures: CandleFigures,
+    pub bar: Bar,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,10 +200,7 @@ fn candle(mut fields: Fields) -> Result<CandleEvent, String> {
     let source = key(&fields.source, "source")?.to_owned();
     let coin = coin(&mut fields)?;
     let vs_currency = Arc::from(key(&fields.vs_currency, "vs_currency")?);
-    let timeframe = key(&fields.timeframe, "timeframe")?.to_owned();
-    if !TIMEFRAMES.contains(&timeframe.as_str()) {
-        return Err(format!("timeframe {timeframe:?} is none of {}", TIMEFRAMES.join(", ")));
-    }
+    let timeframe: Timeframe = key(&fields.timeframe, "timeframe")?.parse().map_err(|err| format!("{err}"))?;
     let open_time = stamp(&fields.open_time, "open_time")?;
     if fields.r#final != Field::Flag(true) {
         return Err("final is not true: only candles that are over are stored".to_owned());
@@ -217,10 +213,7 @@ fn candle(mut fields: Fields) -> Result<CandleEvent, String> {
     let needed = |field: &Field, name: &str| figure(field, name)?.ok_or_else(|| format!("{name} is missing"));
     let (open, close) = (needed(&fields.open, "open")?, needed(&fields.close, "close")?);
     let (high, low) = (needed(&fields.high, "high")?, needed(&fields.low, "low")?);
-    if !(low <= open && low <= close && open <= high && close <= high) {
-        return Err(format!("open {open} and close {close} do not lie between low {low} and high {high}"));
-    }
-    let figures = CandleFigures {
+    let bar = Bar {
         open,
         high,
         low,
@@ -230,7 +223,8 @@ fn candle(mut fields: Fields) -> Result<CandleEvent, String> {
         market_cap: figure(&fields.market_cap, "market_cap")?,
         samples: fields.samples.whole(),
     };
-    Ok(CandleEvent { source, coin, vs_currency, timeframe, open_time, figures })
+    let bar = bar.checked().map_err(|err| err.to_string())?;
+    Ok(CandleEvent { source, coin, vs_currency, timeframe, open_time, bar })
 }
 
 fn quote(fields: Fields) -> Result<Quote, String> {
@@ -303,7 +297,7 @@ mod tests {
         let at = Stamp::from_millis(1_779_180_477_580).unwrap();
         let Ok(Event::Price(event)) = read(&super::super::price(&about, "usd", at, &figures), None) else { panic!() };
         assert_eq!((event.about(), event.observed_at, event.figures), (about.clone(), at, figures));
-        let candle = CandleFigures {
+        let candle = Bar {
             open: 1.0,
             high: 3.0,
             low: 0.5,
@@ -313,10 +307,11 @@ mod tests {
             market_cap: None,
             samples: Some(3),
         };
-        let Ok(Event::Candle(event)) = read(&super::super::candle(&about, "usd", "1h", at, &candle), None) else {
+        let Ok(Event::Candle(event)) = read(&super::super::candle(&about, "usd", Timeframe::H1, at, &candle), None)
+        else {
             panic!()
         };
-        assert_eq!((event.timeframe.as_str(), &event.figures), ("1h", &candle));
+        assert_eq!((event.timeframe, &event.bar), (Timeframe::H1, &candle));
     }
 
     #[test]

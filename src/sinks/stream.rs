@@ -6,13 +6,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::db::prices::{PriceRow, upsert};
+use crate::db::candles::{self, CandleRow};
+use crate::db::prices::{PriceRow, Stored, upsert};
 use crate::db::session::Batch;
-use crate::db::stream::{self, CandleStored, QuoteRow, WindowKey};
+use crate::db::stream::{self, QuoteRow, WindowKey};
 use crate::db::{DbError, Session, assets, dead_letters};
 use crate::domain::quote::{Extremes, double};
 use crate::domain::quote_window::{Fold, TIMEFRAMES};
-use crate::domain::{Coin, Quote};
+use crate::domain::{Candle, Coin, Origin, Quote};
 use crate::events::{self, CandleEvent, Event, PriceEvent};
 
 /// Pairs and sessions remembered; more are read back from the database.
@@ -242,27 +243,37 @@ fn store_prices(batch: &mut Batch<'_>, prices: &[&PriceEvent]) -> Result<(), DbE
         })
         .collect();
     let stored = upsert(batch, &mut rows)?;
-    batch.tally.written += (stored.new + stored.updated) as i64;
-    batch.tally.updated += stored.updated as i64;
-    // Two events of one moment in a batch: the later one is what is stored.
-    batch.tally.unchanged += (prices.len() - stored.new - stored.updated) as i64;
+    count(batch, prices.len(), stored);
     Ok(())
 }
 
-fn store_candles(batch: &mut Batch<'_>, candles: &[&CandleEvent]) -> Result<(), DbError> {
-    let ids = asset_ids(batch, candles.iter().map(|candle| (candle.source.as_str(), &candle.coin)))?;
-    for candle in candles {
-        let id = ids[&(candle.source.as_str(), candle.coin.source_id.as_str())];
-        match stream::store_candle(batch, id, candle)? {
-            CandleStored::New => batch.tally.written += 1,
-            CandleStored::Updated => {
-                batch.tally.written += 1;
-                batch.tally.updated += 1;
-            }
-            CandleStored::Unchanged => batch.tally.unchanged += 1,
-        }
-    }
+fn store_candles(batch: &mut Batch<'_>, candle_events: &[&CandleEvent]) -> Result<(), DbError> {
+    let ids = asset_ids(batch, candle_events.iter().map(|candle| (candle.source.as_str(), &candle.coin)))?;
+    let mut rows: Vec<CandleRow> = candle_events
+        .iter()
+        .map(|event| CandleRow {
+            asset_id: ids[&(event.source.as_str(), event.coin.source_id.as_str())],
+            vs_currency: event.vs_currency.clone(),
+            candle: Candle {
+                timeframe: event.timeframe,
+                open_time: event.open_time,
+                bar: event.bar,
+                // The event does not tell: one that this database had from its source stays.
+                origin: Origin::Archive,
+                is_final: true,
+            },
+        })
+        .collect();
+    let stored = candles::upsert(batch, &mut rows)?;
+    count(batch, candle_events.len(), stored);
     Ok(())
+}
+
+/// Adds what became of rows to the run's counts. Of two with one key in a batch the later is stored.
+fn count(batch: &mut Batch<'_>, events: usize, stored: Stored) {
+    batch.tally.written += (stored.new + stored.updated) as i64;
+    batch.tally.updated += stored.updated as i64;
+    batch.tally.unchanged += (events - stored.new - stored.updated) as i64;
 }
 
 /// Our ids of coins, by source and the source's id; coins that are not stored yet are added.

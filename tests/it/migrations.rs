@@ -43,6 +43,8 @@ fn the_three_schemas_are_the_same() {
         "candles",
         "crypto_metrics",
         "quote_windows",
+        "fx_rates",
+        "coverage",
     ] {
         assert!(sqlite.iter().any(|line| line.starts_with(&format!("table {table} "))), "{table}");
     }
@@ -114,8 +116,10 @@ fn every_foreign_key_and_time_range_has_an_index(db: &TestDb) {
         assert!(has(table, column), "{line}: no index");
         keys += 1;
     }
-    assert_eq!(keys, 5);
-    for (table, column) in [("prices", "observed_at"), ("prices", "run_id"), ("runs", "started_at")] {
+    assert_eq!(keys, 6);
+    for (table, column) in
+        [("prices", "observed_at"), ("prices", "run_id"), ("runs", "started_at"), ("candles", "run_id")]
+    {
         assert!(has(table, column), "{table}.{column}");
     }
 }
@@ -171,7 +175,9 @@ fn sqlite(db: &TestDb) -> BTreeSet<String> {
                 "TEXT" if name.ends_with("_start") || (name.ends_with("_time") && table.starts_with("quote_")) => {
                     "time6"
                 }
-                "TEXT" if name.ends_with("_at") || name == "open_time" || name == "moment" => "time",
+                "TEXT" if name.ends_with("_at") || name.ends_with("_time") || ["moment", "hour"].contains(&&*name) => {
+                    "time"
+                }
                 "TEXT" => "text",
                 other => panic!("{table}.{name} is {other}"),
             };
