@@ -8,7 +8,7 @@ use crate::domain::{Bar, Column, Figures, Missed, Stamp, Ticker, Timeframe};
 
 mod read;
 
-pub use read::{CandleEvent, Event, Outage, PriceEvent, read};
+pub use read::{CandleEvent, Event, Outage, PriceEvent, Reader};
 
 pub const PRICE: &str = "coinetl.price.v1";
 pub const CANDLE: &str = "coinetl.candle.v1";

@@ -10,6 +10,7 @@ use super::output::{Outcome, Report};
 use super::{Context, consume};
 use crate::db::dead_letters::{self, Kept};
 use crate::db::{Session, migrate};
+use crate::events::Reader;
 use crate::exit::Exit;
 use crate::sinks::stream::{Message, StreamSink};
 
@@ -102,23 +103,19 @@ fn replay(context: &Context) -> anyhow::Result<Outcome> {
 }
 
 fn replay_all(sink: &mut StreamSink) -> anyhow::Result<()> {
-    let mut after = 0;
+    let (mut after, mut reader) = (0, Reader::default());
     loop {
         let letters = dead_letters::of_streams(sink.session.conn(), after, CHUNK)?;
         let Some(last) = letters.last() else { return Ok(()) };
         after = last.id;
-        let messages: Vec<(i64, Message)> = letters.into_iter().map(message).collect();
+        let messages: Vec<(i64, Message)> = letters.into_iter().map(|letter| message(&mut reader, letter)).collect();
         sink.replay(&messages)?;
     }
 }
 
-fn message(letter: Kept) -> (i64, Message) {
-    let message = Message {
-        partition: letter.partition_id.unwrap_or_default(),
-        offset: letter.offset_id.unwrap_or_default(),
-        // Its record's own time is not kept; it came a moment before the letter was written.
-        time_ms: Some(letter.received_at.and_utc().timestamp_millis()),
-        payload: letter.payload.into_bytes(),
-    };
-    (letter.id, message)
+fn message(reader: &mut Reader, letter: Kept) -> (i64, Message) {
+    let (partition, offset) = (letter.partition_id.unwrap_or_default(), letter.offset_id.unwrap_or_default());
+    // Its record's own time is not kept; it came a moment before the letter was written.
+    let time_ms = Some(letter.received_at.and_utc().timestamp_millis());
+    (letter.id, Message::read(reader, partition, offset, time_ms, letter.payload.as_bytes()))
 }

@@ -16,6 +16,8 @@ mod error;
 pub mod health;
 pub mod lease;
 pub mod migrate;
+#[cfg(feature = "postgres")]
+mod pg_copy;
 pub mod prices;
 pub mod prune;
 pub mod publications;

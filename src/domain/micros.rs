@@ -33,6 +33,19 @@ impl Micros {
         DateTime::<Utc>::from_timestamp_micros(self.0).unwrap_or_default().naive_utc()
     }
 
+    /// `YYYY-MM-DD HH:MM:SS.ffffff`, the fixed width that sorts as text.
+    pub fn text(self) -> MicrosText {
+        let mut out = [b'0'; 26];
+        let millis = Stamp::known(self.0.div_euclid(1000));
+        out[..23].copy_from_slice(millis.text().as_str().as_bytes());
+        let mut rest = self.0.rem_euclid(1000);
+        for place in out[23..].iter_mut().rev() {
+            *place = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        MicrosText(out)
+    }
+
     /// The beginning of the interval of so many seconds that it is in.
     pub fn floor(self, seconds: i64) -> Micros {
         let length = seconds * 1_000_000;
@@ -50,11 +63,20 @@ impl Micros {
     }
 }
 
-/// `YYYY-MM-DD HH:MM:SS.ffffff`, the fixed width that sorts as text.
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = Stamp::from_millis(self.0.div_euclid(1000)).map_err(|_| fmt::Error)?;
-        write!(f, "{}{:03}", millis.text().as_str(), self.0.rem_euclid(1000))
+        f.write_str(self.text().as_str())
+    }
+}
+
+/// The 26 bytes of a moment's text form, on the stack.
+#[derive(Debug, Clone, Copy)]
+pub struct MicrosText([u8; 26]);
+
+impl MicrosText {
+    pub fn as_str(&self) -> &str {
+        // Only ASCII digits and punctuation are ever written into it.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 

@@ -4,10 +4,13 @@
 use rust_decimal::Decimal;
 
 use super::Micros;
-use super::quote::{Quote, double};
+use super::quote::{Figures, Quote, double};
 
 /// The lengths of windows, in seconds, with their names.
 pub const TIMEFRAMES: [(&str, i64); 3] = [("1m", 60), ("5m", 300), ("1h", 3_600)];
+
+/// All of them are made of the shortest: in seconds.
+pub const SHORTEST: i64 = TIMEFRAMES[0].1;
 
 /// A window, as far as it is folded.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,19 +35,18 @@ pub struct Edge {
 }
 
 impl Fold {
-    pub fn of(quote: &Quote) -> Fold {
-        let (mid, bid, ask) = (double(quote.mid()), double(quote.bid), double(quote.ask));
-        let edge = Edge { time: quote.observed_at, sequence: quote.sequence, mid };
+    pub fn of(quote: &Quote, figures: &Figures) -> Fold {
+        let edge = Edge { time: quote.observed_at, sequence: quote.sequence, mid: figures.mid };
         Fold {
             quotes: 1,
             open: edge,
             close: edge,
-            high_mid: mid,
-            low_mid: mid,
-            highest_bid: bid,
-            lowest_ask: ask,
-            spread_sum: quote.spread(),
-            max_spread: double(quote.spread()),
+            high_mid: figures.mid,
+            low_mid: figures.mid,
+            highest_bid: figures.bid,
+            lowest_ask: figures.ask,
+            spread_sum: figures.exact_spread,
+            max_spread: figures.spread,
         }
     }
 
@@ -81,6 +83,10 @@ mod tests {
         Quote { source: "s".into(), pair: "p".into(), sequence, observed_at, bid, ask, session: "d".into() }
     }
 
+    fn of(quote: &Quote) -> Fold {
+        Fold::of(quote, &Figures::of(quote))
+    }
+
     #[test]
     fn the_order_of_arrival_does_not_matter() {
         let quotes = [
@@ -90,8 +96,8 @@ mod tests {
             quote(9, 0, "1.1", "1.2"),
         ];
         let fold = |order: [usize; 4]| {
-            let mut all = Fold::of(&quotes[order[0]]);
-            order[1..].iter().for_each(|at| all.merge(&Fold::of(&quotes[*at])));
+            let mut all = of(&quotes[order[0]]);
+            order[1..].iter().for_each(|at| all.merge(&of(&quotes[*at])));
             all
         };
         let whole = fold([0, 1, 2, 3]);
@@ -101,9 +107,9 @@ mod tests {
         assert_eq!((whole.quotes, whole.open.sequence, whole.close.sequence), (4, 9, 2));
         assert_eq!((whole.mean_spread(), whole.max_spread), (0.15, 0.4));
         // Parts folded first make the same whole.
-        let (mut left, mut right) = (Fold::of(&quotes[0]), Fold::of(&quotes[2]));
-        left.merge(&Fold::of(&quotes[1]));
-        right.merge(&Fold::of(&quotes[3]));
+        let (mut left, mut right) = (of(&quotes[0]), of(&quotes[2]));
+        left.merge(&of(&quotes[1]));
+        right.merge(&of(&quotes[3]));
         left.merge(&right);
         assert_eq!(left, whole);
     }

@@ -30,6 +30,11 @@ impl Stamp {
         }
     }
 
+    /// A moment that was checked when it was read.
+    pub(super) fn known(millis: i64) -> Self {
+        Stamp(millis)
+    }
+
     /// Reads ISO 8601 with a zone, such as `2026-09-16T09:14:20.000Z`.
     pub fn parse(text: &str) -> Result<Self, StampError> {
         let moment = DateTime::parse_from_rfc3339(text).map_err(|_| StampError::Format(text.to_owned()))?;

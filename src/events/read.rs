@@ -1,6 +1,7 @@
 //! Events as they come out of a topic, from whoever wrote them: everything is checked, unknown fields
 //! are left alone.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rust_decimal::Decimal;
@@ -15,6 +16,8 @@ const MAX_BYTES: usize = 1 << 20;
 /// An event can't be later than the record that carries it, but for clocks that differ.
 const SLACK_MS: i64 = 5 * 60_000;
 const MAX_KEY_BYTES: usize = 64;
+/// Names of sources, pairs and sessions that are kept.
+const MOST_NAMES: usize = 10_000;
 
 /// An event that can be stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,19 +98,97 @@ struct Fields {
     reason: Field,
 }
 
-/// Reads an event. `record_ms` is the time of the Kafka record that carried it.
-pub fn read(payload: &[u8], record_ms: Option<i64>) -> Result<Event, String> {
-    if payload.len() > MAX_BYTES {
-        return Err(format!("it is {} bytes long, more than 1 MiB", payload.len()));
+/// A quote as nearly all are: read without an allocation. What does not fit in here is read the long
+/// way, which says why.
+#[derive(Deserialize)]
+struct PlainQuote<'a> {
+    schema: &'a str,
+    source: &'a str,
+    pair: &'a str,
+    sequence: i64,
+    observed_at: &'a str,
+    bid: &'a str,
+    ask: &'a str,
+    #[serde(default)]
+    session: Option<&'a str>,
+}
+
+/// Reads events, and keeps the names that come again and again.
+#[derive(Debug, Default)]
+pub struct Reader {
+    names: HashSet<Arc<str>>,
+    /// The day of the newest quote, counted from 1970, and its name.
+    day: Option<(i64, Arc<str>)>,
+}
+
+impl Reader {
+    /// Reads an event. `record_ms` is the time of the Kafka record that carried it.
+    pub fn read(&mut self, payload: &[u8], record_ms: Option<i64>) -> Result<Event, String> {
+        if payload.len() > MAX_BYTES {
+            return Err(format!("it is {} bytes long, more than 1 MiB", payload.len()));
+        }
+        if let Ok(plain) = serde_json::from_slice::<PlainQuote>(payload)
+            && plain.schema == QUOTE
+        {
+            let quote = self.plain_quote(&plain)?;
+            not_later(quote.observed_at.micros() / 1000, record_ms)?;
+            return Ok(Event::Quote(quote));
+        }
+        read(payload, record_ms)
     }
-    let fields: Fields = serde_json::from_slice(payload).map_err(|err| format!("it is no JSON event: {err}"))?;
-    let schema = text(&fields.schema, "schema")?.to_owned();
-    let not_later = |moment: i64| match record_ms {
-        Some(record) if moment > record + SLACK_MS => {
+
+    fn plain_quote(&mut self, plain: &PlainQuote<'_>) -> Result<Quote, String> {
+        let (bid, ask) = (decimal(plain.bid, "bid")?, decimal(plain.ask, "ask")?);
+        check(bid, ask).map_err(|err| err.to_string())?;
+        let observed_at = Micros::parse(plain.observed_at).map_err(|err| format!("observed_at is {err}"))?;
+        let session = match plain.session {
+            Some(session) => self.name(key_text(session, "session")?),
+            None => self.day(observed_at),
+        };
+        let source = self.name(key_text(plain.source, "source")?);
+        let pair = self.name(key_text(plain.pair, "pair")?);
+        Ok(Quote { source, pair, sequence: plain.sequence, observed_at, bid, ask, session })
+    }
+
+    fn name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        if self.names.len() >= MOST_NAMES {
+            self.names.clear();
+        }
+        let name: Arc<str> = Arc::from(name);
+        self.names.insert(name.clone());
+        name
+    }
+
+    fn day(&mut self, moment: Micros) -> Arc<str> {
+        let number = moment.micros().div_euclid(86_400_000_000);
+        match &self.day {
+            Some((known, name)) if *known == number => name.clone(),
+            _ => {
+                let name = self.name(&moment.day());
+                self.day = Some((number, name.clone()));
+                name
+            }
+        }
+    }
+}
+
+fn not_later(moment_ms: i64, record_ms: Option<i64>) -> Result<(), String> {
+    match record_ms {
+        Some(record) if moment_ms > record + SLACK_MS => {
             Err("its time is more than 5 minutes after the record's".to_owned())
         }
         _ => Ok(()),
-    };
+    }
+}
+
+/// Reads an event of any kind.
+fn read(payload: &[u8], record_ms: Option<i64>) -> Result<Event, String> {
+    let fields: Fields = serde_json::from_slice(payload).map_err(|err| format!("it is no JSON event: {err}"))?;
+    let schema = text(&fields.schema, "schema")?.to_owned();
+    let not_later = |moment| not_later(moment, record_ms);
     match schema.as_str() {
         PRICE => {
             let event = price(fields)?;
@@ -143,7 +224,10 @@ fn text<'a>(field: &'a Field, name: &str) -> Result<&'a str, String> {
 
 /// A text that is part of a key.
 fn key<'a>(field: &'a Field, name: &str) -> Result<&'a str, String> {
-    let text = text(field, name)?;
+    key_text(text(field, name)?, name)
+}
+
+fn key_text<'a>(text: &'a str, name: &str) -> Result<&'a str, String> {
     match text {
         "" => Err(format!("{name} is empty")),
         text if text.len() > MAX_KEY_BYTES => {
@@ -228,12 +312,7 @@ fn candle(mut fields: Fields) -> Result<CandleEvent, String> {
 }
 
 fn quote(fields: Fields) -> Result<Quote, String> {
-    let decimal = |field: &Field, name: &str| {
-        let text = text(field, name)?;
-        let number = text.parse::<Decimal>().or_else(|_| Decimal::from_scientific(text));
-        number.map_err(|_| format!("{name} is not a decimal number: {text:?}"))
-    };
-    let (bid, ask) = (decimal(&fields.bid, "bid")?, decimal(&fields.ask, "ask")?);
+    let (bid, ask) = (decimal(text(&fields.bid, "bid")?, "bid")?, decimal(text(&fields.ask, "ask")?, "ask")?);
     check(bid, ask).map_err(|err| err.to_string())?;
     let sequence = match &fields.sequence {
         Field::Absent | Field::Null => return Err("sequence is missing".to_owned()),
@@ -253,6 +332,11 @@ fn quote(fields: Fields) -> Result<Quote, String> {
         ask,
         session: Arc::from(session),
     })
+}
+
+fn decimal(text: &str, name: &str) -> Result<Decimal, String> {
+    let number = text.parse::<Decimal>().or_else(|_| Decimal::from_scientific(text));
+    number.map_err(|_| format!("{name} is not a decimal number: {text:?}"))
 }
 
 fn outage(fields: Fields) -> Result<Outage, String> {
@@ -285,6 +369,13 @@ impl PriceEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(payload: &[u8], record_ms: Option<i64>) -> Result<Event, String> {
+        let mut reader = Reader::default();
+        let read = reader.read(payload, record_ms);
+        assert_eq!(read, reader.read(payload, record_ms));
+        read
+    }
 
     const QUOTE: &str = r#"{"schema":"coinetl.quote.v1","source":"coinbase","pair":"BTC-USD","sequence":7,"observed_at":"2026-05-19T08:47:57.123456789Z","bid":"97123.45","ask":"97123.46","price":"1","base_volume_24h":null,"new":{}}"#;
 
@@ -330,6 +421,25 @@ mod tests {
     }
 
     #[test]
+    fn both_ways_of_reading_a_quote_tell_the_same() {
+        for json in [
+            QUOTE.to_owned(),
+            QUOTE.replace("\"new\"", "\"session\":\"mine\",\"new\""),
+            QUOTE.replace("97123.46", "9.712346e4"),
+            // Escapes and numbers told as text go the long way.
+            QUOTE.replace("BTC-USD", "BTC\\u002dUSD"),
+            QUOTE.replace("\"sequence\":7", "\"sequence\":\"7\""),
+        ] {
+            let plain = super::read(QUOTE.as_bytes(), None).unwrap();
+            let Ok(Event::Quote(quote)) = read(json.as_bytes(), None) else { panic!("{json}") };
+            let session = quote.session.clone();
+            assert_eq!(Event::Quote(quote.clone()), super::read(json.as_bytes(), None).unwrap());
+            let Event::Quote(plain) = plain else { panic!() };
+            assert_eq!(Quote { session, ..plain }, quote);
+        }
+    }
+
+    #[test]
     fn what_can_t_be_used_says_why() {
         for (json, why) in [
             ("not json".to_owned(), "no JSON"),
@@ -348,6 +458,9 @@ mod tests {
             (QUOTE.replace("BTC-USD", &"x".repeat(65)), "65 bytes long"),
             (QUOTE.replace("BTC-USD", "\\u0000"), "U+0000"),
             (format!("{}{}", QUOTE, " ".repeat(1 << 20)), "more than 1 MiB"),
+            // Told by the long way alone.
+            (QUOTE.replace("\"sequence\":7", "\"sequence\":7.5"), "sequence is not a whole number"),
+            (QUOTE.replace("\"pair\":\"BTC-USD\"", "\"pair\":\"\""), "pair is empty"),
         ] {
             let err = read(json.as_bytes(), Some(1_779_180_477_000)).unwrap_err();
             assert!(err.contains(why), "{why}: {err}");

@@ -13,7 +13,6 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::BrokerError;
 use super::config::BrokerSettings;
-use crate::sinks::stream::Message;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -76,10 +75,13 @@ pub struct Member {
     topic: String,
 }
 
-/// What one look brought.
-pub enum Polled {
-    Message(Message),
-    Nothing,
+/// A record of the topic.
+pub struct Record<'a> {
+    pub partition: i32,
+    pub offset: i64,
+    /// Its own time, in milliseconds since 1970.
+    pub time_ms: Option<i64>,
+    pub payload: &'a [u8],
 }
 
 impl Member {
@@ -110,18 +112,18 @@ impl Member {
         self.shared.assigned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes what came, waiting for it a while.
-    pub fn poll(&self, patience: Duration) -> Result<Polled, BrokerError> {
+    /// Takes the next record, waiting for one a while.
+    pub fn poll<T>(&self, patience: Duration, take: impl FnOnce(Record<'_>) -> T) -> Result<Option<T>, BrokerError> {
         match self.consumer.poll(patience) {
-            None => Ok(Polled::Nothing),
+            None => Ok(None),
             Some(Ok(message)) => {
                 self.shared.told_down.store(false, Ordering::Relaxed);
-                Ok(Polled::Message(Message {
+                Ok(Some(take(Record {
                     partition: message.partition(),
                     offset: message.offset(),
                     time_ms: message.timestamp().to_millis(),
-                    payload: message.payload().unwrap_or_default().to_vec(),
-                }))
+                    payload: message.payload().unwrap_or_default(),
+                })))
             }
             Some(Err(err)) => match err.rdkafka_error_code() {
                 Some(
@@ -132,11 +134,11 @@ impl Member {
                 // Its remedy is the look at the log's ends that follows a change.
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                     self.shared.changes.fetch_add(1, Ordering::SeqCst);
-                    Ok(Polled::Nothing)
+                    Ok(None)
                 }
                 _ => {
                     log::debug!("librdkafka: {err}");
-                    Ok(Polled::Nothing)
+                    Ok(None)
                 }
             },
         }

@@ -9,12 +9,11 @@ use diesel::sql_types::BigInt;
 use super::{PriceRow, Stored, all_columns, carried_list, some_are_stored};
 use crate::db::any::AnyConnection;
 use crate::db::error::{DbError, Doing};
+use crate::db::pg_copy::{CopyBuffer, send};
 use crate::db::session::Batch;
 use crate::db::sql::sql;
 use crate::domain::{Carried, Column};
 
-/// Days from 1970, where our stamps begin, to 2000, where PostgreSQL's do, in microseconds.
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
 const DOING: &str = "storing prices";
 
 macro_rules! price_table {
@@ -114,35 +113,22 @@ fn merge(batch: &mut Batch<'_>, carried: Carried, rows: usize) -> Result<Stored,
     Ok(Stored { new, updated, unchanged: rows - new - updated })
 }
 
-fn send(out: &mut dyn std::io::Write, buffer: &[u8]) -> QueryResult<()> {
-    out.write_all(buffer).map_err(|err| diesel::result::Error::SerializationError(Box::new(err)))
-}
-
-/// Rows in the format of `COPY … WITH (FORMAT binary)`: a header, for each row the number of
-/// fields and each field as length and big-endian bytes, and -1 at the end.
+/// Rows as `COPY` takes them.
 fn encode(rows: &[&PriceRow], run_id: i64) -> Vec<u8> {
-    const FIELDS: i16 = 3 + Column::COUNT as i16 + 1;
-    let mut out = Vec::with_capacity(19 + rows.len() * 190 + 2);
-    out.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+    let mut out = CopyBuffer::with_capacity(rows.len() * 190);
     for row in rows {
-        out.extend_from_slice(&FIELDS.to_be_bytes());
-        field(&mut out, &row.asset_id.to_be_bytes());
-        field(&mut out, row.vs_currency.as_bytes());
-        field(&mut out, &(row.observed_at.millis() * 1000 - EPOCH_2000_US).to_be_bytes());
+        out.row(3 + Column::COUNT as i16 + 1);
+        out.field(&row.asset_id.to_be_bytes());
+        out.field(row.vs_currency.as_bytes());
+        out.micros(row.observed_at.millis() * 1000);
         for column in Column::ALL {
             match row.figures.get(column) {
-                None => out.extend_from_slice(&(-1i32).to_be_bytes()),
-                Some(rank) if column == Column::MarketCapRank => field(&mut out, &(rank as i32).to_be_bytes()),
-                Some(number) => field(&mut out, &number.to_be_bytes()),
+                None => out.null(),
+                Some(rank) if column == Column::MarketCapRank => out.field(&(rank as i32).to_be_bytes()),
+                Some(number) => out.field(&number.to_be_bytes()),
             }
         }
-        field(&mut out, &run_id.to_be_bytes());
+        out.field(&run_id.to_be_bytes());
     }
-    out.extend_from_slice(&(-1i16).to_be_bytes());
-    out
-}
-
-fn field(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
-    out.extend_from_slice(bytes);
+    out.end()
 }

@@ -3,30 +3,47 @@
 //! The offsets are the fence. A batch begins by moving each of its partitions from where this process
 //! left it; one that stands elsewhere belongs to somebody else by now, and nothing of the batch stays.
 
+mod quotes;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::db::candles::{self, CandleRow};
 use crate::db::prices::{PriceRow, Stored, upsert};
 use crate::db::session::Batch;
-use crate::db::stream::{self, QuoteRow, WindowKey};
+use crate::db::stream;
 use crate::db::{DbError, Session, assets, dead_letters};
-use crate::domain::quote::{Extremes, double};
-use crate::domain::quote_window::{Fold, TIMEFRAMES};
-use crate::domain::{Candle, Coin, Origin, Quote};
+use crate::domain::{Candle, Coin, Origin};
 use crate::events::{self, CandleEvent, Event, PriceEvent};
+use quotes::Memory;
 
-/// Pairs and sessions remembered; more are read back from the database.
-const MOST_REMEMBERED: usize = 10_000;
-
-/// A message as it came.
+/// A message as it was read.
 #[derive(Debug, Clone)]
 pub struct Message {
     pub partition: i32,
     pub offset: i64,
     /// The record's own time, in milliseconds since 1970.
     pub time_ms: Option<i64>,
+    pub event: Result<Event, Unusable>,
+}
+
+/// A message that is no event: as it came, and why not.
+#[derive(Debug, Clone)]
+pub struct Unusable {
     pub payload: Vec<u8>,
+    pub error: String,
+}
+
+impl Message {
+    pub fn read(
+        reader: &mut events::Reader,
+        partition: i32,
+        offset: i64,
+        time_ms: Option<i64>,
+        payload: &[u8],
+    ) -> Self {
+        let event = reader.read(payload, time_ms).map_err(|error| Unusable { payload: payload.to_vec(), error });
+        Message { partition, offset, time_ms, event }
+    }
 }
 
 pub struct StreamSink {
@@ -36,18 +53,6 @@ pub struct StreamSink {
     /// Where each partition stands, as far as we know.
     offsets: HashMap<i32, i64>,
     memory: Memory,
-}
-
-type Pair = (Arc<str>, Arc<str>);
-/// Source, pair and session.
-type OneSession = (Arc<str>, Arc<str>, Arc<str>);
-
-/// What is known of the pairs without asking the database.
-#[derive(Default, Clone)]
-struct Memory {
-    /// The highest sequence of each pair.
-    last: HashMap<Pair, Option<i64>>,
-    extremes: HashMap<OneSession, Option<Extremes>>,
 }
 
 impl StreamSink {
@@ -87,16 +92,10 @@ impl StreamSink {
 
     /// Tries dead letters again, and deletes those that can be stored now.
     pub fn replay(&mut self, letters: &[(i64, Message)]) -> Result<(), DbError> {
-        let (mut good, mut ids, mut bad) = (Vec::new(), Vec::new(), 0);
-        for (id, message) in letters {
-            match events::read(&message.payload, message.time_ms) {
-                Ok(event) => {
-                    good.push((message, Ok(event)));
-                    ids.push(*id);
-                }
-                Err(_) => bad += 1,
-            }
-        }
+        let works = |(_, message): &&(i64, Message)| message.event.is_ok();
+        let ids: Vec<i64> = letters.iter().filter(works).map(|(id, _)| *id).collect();
+        let good: Vec<&Message> = letters.iter().filter(works).map(|(_, message)| message).collect();
+        let bad = (letters.len() - good.len()) as i64;
         self.session.batch(|batch| {
             dead_letters::delete(batch, &ids)?;
             // Nothing is remembered: this is no place to be fast.
@@ -110,7 +109,7 @@ impl StreamSink {
     /// Stores a batch, in the order of each partition's log. `Overtaken` when somebody else went on.
     pub fn write(&mut self, messages: &[Message]) -> Result<(), DbError> {
         let mut next: HashMap<i32, i64> = HashMap::new();
-        let mut events: Vec<(&Message, Result<Event, String>)> = Vec::with_capacity(messages.len());
+        let mut news: Vec<&Message> = Vec::with_capacity(messages.len());
         for message in messages {
             let known = self.offsets.get(&message.partition).copied().unwrap_or(0);
             if message.offset < known.max(next.get(&message.partition).copied().unwrap_or(0)) {
@@ -118,14 +117,12 @@ impl StreamSink {
                 continue;
             }
             next.insert(message.partition, message.offset + 1);
-            events.push((message, events::read(&message.payload, message.time_ms)));
+            news.push(message);
         }
-        if events.is_empty() {
+        if news.is_empty() {
             return Ok(());
         }
-        if self.memory.last.len() + self.memory.extremes.len() > MOST_REMEMBERED {
-            self.memory = Memory::default();
-        }
+        self.memory.trim();
         let (group, topic, offsets, memory) = (&self.group, &self.topic, &self.offsets, &self.memory);
         let remembered = self.session.batch(|batch| {
             for (partition, next) in &next {
@@ -135,7 +132,7 @@ impl StreamSink {
                 }
             }
             let mut memory = memory.clone();
-            store(batch, topic, &events, &mut memory)?;
+            store(batch, topic, &news, &mut memory)?;
             Ok(memory)
         })?;
         self.memory = remembered;
@@ -144,16 +141,11 @@ impl StreamSink {
     }
 }
 
-fn store(
-    batch: &mut Batch<'_>,
-    topic: &str,
-    events: &[(&Message, Result<Event, String>)],
-    memory: &mut Memory,
-) -> Result<(), DbError> {
-    let (mut quotes, mut prices, mut candles) = (Vec::new(), Vec::new(), Vec::new());
-    for (message, event) in events {
-        batch.tally.read += 1;
-        match event {
+fn store(batch: &mut Batch<'_>, topic: &str, messages: &[&Message], memory: &mut Memory) -> Result<(), DbError> {
+    let (mut quotes, mut prices, mut candles) = (Vec::with_capacity(messages.len()), Vec::new(), Vec::new());
+    batch.tally.read += messages.len() as i64;
+    for message in messages {
+        match &message.event {
             Ok(Event::Quote(quote)) => quotes.push(quote),
             Ok(Event::Price(price)) => prices.push(&**price),
             Ok(Event::Candle(candle)) => candles.push(&**candle),
@@ -161,74 +153,17 @@ fn store(
                 true => batch.tally.written += 1,
                 false => batch.tally.unchanged += 1,
             },
-            Err(error) => {
-                let (partition, offset, payload) = (message.partition, message.offset, &message.payload);
+            Err(Unusable { payload, error }) => {
+                let (partition, offset) = (message.partition, message.offset);
                 let letter = dead_letters::Letter { topic, partition, offset, payload, error };
                 dead_letters::record_message(batch, "kafka", &letter)?;
                 batch.tally.rejected += 1;
             }
         }
     }
-    store_quotes(batch, &quotes, memory)?;
+    quotes::store(batch, &quotes, memory)?;
     store_prices(batch, &prices)?;
     store_candles(batch, &candles)
-}
-
-fn store_quotes(batch: &mut Batch<'_>, quotes: &[&Quote], memory: &mut Memory) -> Result<(), DbError> {
-    let mut rows: Vec<QuoteRow> = Vec::with_capacity(quotes.len());
-    let mut windows: HashMap<WindowKey, Fold> = HashMap::new();
-    let mut sessions = HashSet::new();
-    let mut late: HashSet<(Pair, i64)> = HashSet::new();
-    for quote in quotes {
-        let pair = (quote.source.clone(), quote.pair.clone());
-        let last = match memory.last.get(&pair) {
-            Some(last) => *last,
-            None => stream::last_sequence(batch.conn, &quote.source, &quote.pair)?,
-        };
-        // Only one that is not newer than all can have been seen before.
-        let seen = last.is_some_and(|last| quote.sequence <= last)
-            && (!late.insert((pair.clone(), quote.sequence))
-                || rows.iter().rev().any(|row| {
-                    row.quote.sequence == quote.sequence
-                        && row.quote.pair == quote.pair
-                        && row.quote.source == quote.source
-                })
-                || stream::holds(batch.conn, quote)?);
-        memory.last.insert(pair, Some(last.map_or(quote.sequence, |last| last.max(quote.sequence))));
-        if seen {
-            batch.tally.unchanged += 1;
-            continue;
-        }
-        let (bid, ask) = (double(quote.bid), double(quote.ask));
-        let (mid, spread) = (double(quote.mid()), double(quote.spread()));
-        let session = (quote.source.clone(), quote.pair.clone(), quote.session.clone());
-        let before = match memory.extremes.get(&session) {
-            Some(before) => *before,
-            None => stream::extremes(batch.conn, &quote.source, &quote.pair, &quote.session)?,
-        };
-        let extremes = Extremes::take(before, bid, ask, spread);
-        memory.extremes.insert(session.clone(), Some(extremes));
-        sessions.insert(session);
-        for (timeframe, seconds) in TIMEFRAMES {
-            let (source, pair) = (quote.source.to_string(), quote.pair.to_string());
-            let key = WindowKey { source, pair, timeframe, start: quote.observed_at.floor(seconds) };
-            let fold = Fold::of(quote);
-            windows.entry(key).and_modify(|window| window.merge(&fold)).or_insert(fold);
-        }
-        rows.push(QuoteRow { quote: (*quote).clone(), bid, ask, mid, spread, extremes });
-    }
-    stream::insert_quotes(batch, &rows)?;
-    batch.tally.written += rows.len() as i64;
-    for (source, pair, session) in sessions {
-        let key = (source.clone(), pair.clone(), session.clone());
-        if let Some(Some(extremes)) = memory.extremes.get(&key) {
-            stream::save_extremes(batch, &source, &pair, &session, extremes)?;
-        }
-    }
-    for (key, fold) in &windows {
-        stream::merge_window(batch, key, fold)?;
-    }
-    Ok(())
 }
 
 fn store_prices(batch: &mut Batch<'_>, prices: &[&PriceEvent]) -> Result<(), DbError> {

@@ -1,0 +1,114 @@
+//! `consume`: the topic's events into the tables, exactly once there, until it is told to stop.
+
+mod progress;
+mod reader;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::output::{Outcome, Report, sentence};
+use super::{Context, heartbeat, stop};
+use crate::config::Settings;
+use crate::db::runs::{self, Status};
+use crate::db::{DbError, Session, migrate};
+use crate::domain::Cost;
+use crate::exit::{self, Exit};
+use crate::kafka::BrokerError;
+use crate::kafka::config::BrokerSettings;
+use crate::sinks::stream::StreamSink;
+use reader::Reader;
+
+pub const NAME: &str = "consume";
+/// What a run is recorded under: its rows have sources of their own.
+const SOURCE: &str = "kafka";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Stop when everything that was in the topic at the start is stored
+    #[arg(long)]
+    until_end: bool,
+    /// Go on behind messages that the broker has not any more, and record which they were
+    #[arg(long)]
+    skip_lost: bool,
+}
+
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let started = Instant::now();
+    let settings = &context.settings;
+    let broker = settings.broker.clone().ok_or(BrokerError::NotSet)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let asked_to_stop = Arc::new(AtomicBool::new(false));
+    let (entered, flag) = (runtime.enter(), asked_to_stop.clone());
+    let asked = stop::asked();
+    drop(entered);
+    runtime.spawn(async move {
+        asked.await;
+        flag.store(true, Ordering::Relaxed);
+    });
+    let sink = open(settings, &broker)?;
+    let run_id = sink.session.run_id();
+    let beating = heartbeat::start(&settings.database_url, sink.session.lease().clone());
+    let (mut sink, result) = Reader::new(args, settings, &broker, &asked_to_stop, sink).run();
+    drop(beating);
+    let tally = sink.session.tally();
+    let mut report = Report::new(NAME, SOURCE);
+    report.run_id = Some(run_id);
+    let exit = end(&mut sink.session, result, &mut report);
+    report.seconds = started.elapsed().as_secs_f64();
+    report.more.insert("topic".into(), json!(broker.topic));
+    report.more.insert("group".into(), json!(broker.group));
+    let text = match report.error {
+        Some(_) => String::new(),
+        None => format!(
+            "{}: {} events: {} stored, {} known already, {} dead letters ({:.1} s)",
+            broker.topic, tally.read, tally.written, tally.unchanged, tally.rejected, report.seconds
+        ),
+    };
+    Ok(Outcome::new(exit, report, text))
+}
+
+/// Ends the run of something that writes streams, and puts into its report how it ended.
+pub fn end(session: &mut Session, result: anyhow::Result<()>, report: &mut Report) -> Exit {
+    let tally = session.tally();
+    let (mut status, mut exit, mut error) = match result {
+        Ok(()) => (Status::Ok, Exit::Ok, None),
+        Err(err) => {
+            let status = if tally.written > 0 { Status::Partial } else { Status::Failed };
+            (status, exit::of(&err), Some(sentence(&err)))
+        }
+    };
+    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
+        && error.is_none()
+    {
+        let err = anyhow::Error::from(err);
+        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
+    }
+    report.set_tally(&tally);
+    report.status = status.name();
+    report.error = error;
+    exit
+}
+
+fn open(settings: &Settings, broker: &BrokerSettings) -> Result<StreamSink, DbError> {
+    let opened = migrate::open_current(&settings.database_url)?;
+    // Members of a group run side by side: each has a lease of its own, which only says that it lives.
+    let own = format!("{SOURCE}:{:016x}", rand::random::<u64>());
+    let mut session = Session::begin(opened, NAME, &own, Duration::ZERO)?;
+    let run_id = session.run_id();
+    session.batch(|batch| {
+        runs::relabel(batch.conn, run_id, SOURCE)?;
+        runs::bury_unowned(batch.conn, NAME)
+    })?;
+    StreamSink::new(session, &broker.group, &broker.topic)
+}
+
+/// For tests: ends the process at a named point, as `kill -9` would there.
+fn fault(point: &str) {
+    if std::env::var("COINETL_TEST_DIE_AT").is_ok_and(|at| at == point) {
+        std::process::abort();
+    }
+}
