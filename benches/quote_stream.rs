@@ -137,7 +137,7 @@ fn each(servers: &str, topic: &str, quotes: usize, mut take: impl FnMut(&[u8]) -
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("group.id", "bench-raw").set("enable.auto.commit", "false");
     // The memory that `coinetl consume` lets librdkafka have.
-    config.set("queued.max.messages.kbytes", "16384").set("queued.min.messages", "50000");
+    config.set("queued.max.messages.kbytes", "8192").set("queued.min.messages", "50000");
     let consumer: BaseConsumer = config.create()?;
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {

@@ -54,12 +54,14 @@ impl Micros {
 
     /// `2026-05-19T08:47:57.580123Z`
     pub fn rfc3339(self) -> String {
-        format!("{}Z", self.to_string().replacen(' ', "T", 1))
+        let text = self.text();
+        let (day, time) = (&text.as_str()[..10], &text.as_str()[11..]);
+        [day, "T", time, "Z"].concat()
     }
 
     /// `YYYY-MM-DD`, of UTC.
     pub fn day(self) -> String {
-        self.to_string()[..10].to_owned()
+        self.text().as_str()[..10].to_owned()
     }
 }
 

@@ -92,9 +92,13 @@ impl Member {
             ("enable.auto.offset.store", "false"),
             // Where to go on is always said; an offset that is not there is an error to tell.
             ("auto.offset.reset", "error"),
-            ("queued.max.messages.kbytes", "16384"),
-            ("fetch.message.max.bytes", "1048576"),
+            // Memory: what waits to be read, and how much more one answer may bring, which is compressed still.
+            // librdkafka asks for more by itself where a single message is larger.
+            ("queued.max.messages.kbytes", "8192"),
+            ("fetch.message.max.bytes", "262144"),
             ("queued.min.messages", "50000"),
+            // How long a full queue stops the fetching: it is empty again long before the default of 1 s.
+            ("fetch.queue.backoff.ms", "10"),
         ])?;
         let shared = Arc::new(Shared::default());
         let consumer = BaseConsumer::from_config_and_context(&config, Context(shared.clone()))

@@ -93,8 +93,9 @@ impl EventProducer {
                 record = back;
             }
         }
+        // A flush waits for nothing to be added to what goes out, as a poll would.
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(POLL);
+            let _ = self.producer.flush(POLL);
             self.check()?;
         }
         self.check()

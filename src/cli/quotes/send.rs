@@ -14,7 +14,9 @@ use crate::kafka::producer::{Event, EventProducer};
 
 /// Nobody waits longer for an event.
 const LONGEST: Duration = Duration::from_millis(100);
-const BATCH: usize = 1_000;
+/// Events sent at a time, each time waiting for the broker to have all of them: many, for a market in
+/// uproar must not wait for round trips.
+const BATCH: usize = 10_000;
 
 /// What is to be sent.
 pub struct Item {
