@@ -1,7 +1,8 @@
 //! A member of a consumer group that goes on where the database says, not where Kafka thinks.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -24,6 +25,8 @@ struct Shared {
     assigned: Mutex<Vec<i32>>,
     /// The broker is away, and it was told.
     told_down: AtomicBool,
+    /// Where each partition ended, when a broker last said so.
+    ends: Mutex<HashMap<i32, i64>>,
 }
 
 struct Context(Arc<Shared>);
@@ -31,6 +34,13 @@ struct Context(Arc<Shared>);
 impl ClientContext for Context {
     fn log(&self, _: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
         log::debug!("librdkafka: {facility}: {message}");
+    }
+
+    fn stats(&self, statistics: rdkafka::Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| &topic.partitions);
+        // Of a partition that is not fetched nothing is known.
+        let known = partitions.filter(|(partition, of)| **partition >= 0 && of.hi_offset >= 0);
+        *lock(&self.0.ends) = known.map(|(partition, of)| (*partition, of.hi_offset)).collect();
     }
 
     fn error(&self, err: KafkaError, reason: &str) {
@@ -63,9 +73,13 @@ impl ConsumerContext for Context {
 
 impl Context {
     fn changed(&self, partitions: Vec<i32>) {
-        *self.0.assigned.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
+        *lock(&self.0.assigned) = partitions;
         self.0.changes.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub struct Member {
@@ -99,6 +113,7 @@ impl Member {
             ("queued.min.messages", "50000"),
             // How long a full queue stops the fetching: it is empty again long before the default of 1 s.
             ("fetch.queue.backoff.ms", "10"),
+            ("statistics.interval.ms", "5000"),
         ])?;
         let shared = Arc::new(Shared::default());
         let consumer = BaseConsumer::from_config_and_context(&config, Context(shared.clone()))
@@ -113,7 +128,12 @@ impl Member {
     }
 
     pub fn assigned(&self) -> Vec<i32> {
-        self.shared.assigned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.assigned).clone()
+    }
+
+    /// Where a partition ended a few seconds ago, without asking anybody.
+    pub fn known_end(&self, partition: i32) -> Option<i64> {
+        lock(&self.shared.ends).get(&partition).copied()
     }
 
     /// Takes the next record, waiting for one a while.

@@ -30,6 +30,7 @@ mod recorded_feed;
 mod recordings;
 mod result;
 mod sandbox;
+mod stream_figures;
 mod support_itself;
 mod text;
 mod vendors;

@@ -1,5 +1,6 @@
 //! `consume`: the topic's events into the tables, exactly once there, until it is told to stop.
 
+mod figures;
 mod progress;
 mod reader;
 mod writer;
@@ -20,6 +21,7 @@ use crate::exit::{self, Exit};
 use crate::kafka::BrokerError;
 use crate::kafka::config::BrokerSettings;
 use crate::sinks::stream::StreamSink;
+use figures::Figures;
 use reader::Reader;
 
 pub const NAME: &str = "consume";
@@ -34,6 +36,9 @@ pub struct Args {
     /// Go on behind messages that the broker has not any more, and record which they were
     #[arg(long)]
     skip_lost: bool,
+    /// Serve lag, rates and batch sizes for Prometheus, as /metrics on this address, such as 127.0.0.1:9187
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<std::net::SocketAddr>,
 }
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
@@ -49,10 +54,14 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         asked.await;
         flag.store(true, Ordering::Relaxed);
     });
+    let figures = Figures::new(&broker.topic, &broker.group);
+    if let Some(address) = args.metrics {
+        runtime.block_on(figures::serve(figures.clone(), address))?;
+    }
     let sink = open(settings, &broker)?;
     let run_id = sink.session.run_id();
     let beating = heartbeat::start(&settings.database_url, sink.session.lease().clone());
-    let (mut sink, result) = Reader::new(args, settings, &broker, &asked_to_stop, sink).run();
+    let (mut sink, result) = Reader::new(args, settings, &broker, &asked_to_stop, figures, sink).run();
     drop(beating);
     let tally = sink.session.tally();
     let mut report = Report::new(NAME, SOURCE);

@@ -1,11 +1,13 @@
 //! Reads a topic as a member of a group, and hands batches to the writer.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::CommitMode;
 
+use super::figures::Figures;
 use super::progress::Progress;
 use super::writer::{Writer, Written};
 use super::{Args, fault};
@@ -54,6 +56,7 @@ impl<'a> Reader<'a> {
         settings: &'a Settings,
         broker: &'a BrokerSettings,
         stop: &'a AtomicBool,
+        figures: Arc<Figures>,
         sink: StreamSink,
     ) -> Self {
         Reader {
@@ -69,7 +72,7 @@ impl<'a> Reader<'a> {
             since: Instant::now(),
             seen: 0,
             wanted: None,
-            progress: Progress::new(),
+            progress: Progress::new(figures),
         }
     }
 
@@ -119,7 +122,7 @@ impl<'a> Reader<'a> {
                 tell(&member, sink, CommitMode::Sync);
                 return Ok(());
             }
-            self.progress.show(sink.session.tally().written);
+            self.progress.show(&member, sink);
         }
     }
 
@@ -150,7 +153,7 @@ impl<'a> Reader<'a> {
         let sink = self.sink.insert(sink);
         match result {
             Ok(()) => {
-                self.progress.count(&batch);
+                self.progress.count(&batch, sink);
                 tell(member, sink, CommitMode::Async);
                 fault("after-kafka-commit");
                 Ok(())
