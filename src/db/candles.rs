@@ -1,17 +1,15 @@
 //! The candle sink: bars into the table `candles`.
 //!
 //! A bar that is worth less than the stored one (see `Origin`) leaves it alone; else the new one stays,
-//! and `run_id` tells the run that changed it. Same numbers: nothing is written.
+//! and `run_id` tells the run that changed it. Same numbers: nothing is written. The hours of what changed
+//! are marked for the rollup (see [`marks`]), where a longer candle is folded of it.
 
 use std::sync::Arc;
 
-use diesel::sql_types::{BigInt, Text};
-
+use super::bulk::{self, Cells, Row, Stored, Table};
 use super::error::DbError;
-use super::prices::Stored;
+use super::rollup::marks;
 use super::session::Batch;
-use super::sql::{Value, sql};
-use super::url::Backend;
 use crate::domain::{Candle, Origin, Stamp, Timeframe};
 
 /// A candle of a stored coin.
@@ -22,108 +20,65 @@ pub struct CandleRow {
     pub candle: Candle,
 }
 
+const TABLE: Table = Table {
+    name: "candles",
+    stage: "candle_stage",
+    key: &["asset_id", "vs_currency", "timeframe", "open_time"],
+    figures: &["open", "high", "low", "close", "volume", "base_volume", "market_cap", "samples", "origin", "final"],
+    guard: Some(("origin", is_worth_as_much)),
+    doing: "storing candles",
+    #[cfg(feature = "postgres")]
+    copy: bulk::postgres::copy!("candles", "candle_stage"),
+};
+
+/// `Origin`'s order in SQL.
+fn is_worth_as_much(stored: &str, new: &str) -> String {
+    let worth = |origin: &str| format!("CASE {origin} WHEN 'source' THEN 2 WHEN 'archive' THEN 1 ELSE 0 END");
+    format!("{} >= {}", worth(new), worth(stored))
+}
+
 impl CandleRow {
-    fn key(&self) -> (i64, &str, Timeframe, Stamp) {
-        (self.asset_id, &self.vs_currency, self.candle.timeframe, self.candle.open_time)
+    fn key(&self) -> (i64, &str, &str, Stamp) {
+        // The name sorts as the table's key does.
+        (self.asset_id, &self.vs_currency, self.candle.timeframe.name(), self.candle.open_time)
+    }
+}
+
+impl Row for CandleRow {
+    fn key(&self, out: &mut impl Cells) {
+        out.int(Some(self.asset_id));
+        out.text(&self.vs_currency);
+        out.text(self.candle.timeframe.name());
+        out.stamp(self.candle.open_time);
+    }
+
+    fn figures(&self, out: &mut impl Cells) {
+        let bar = &self.candle.bar;
+        for number in [bar.open, bar.high, bar.low, bar.close] {
+            out.double(Some(number));
+        }
+        for number in [bar.volume, bar.base_volume, bar.market_cap] {
+            out.double(number);
+        }
+        out.int(bar.samples);
+        out.text(self.candle.origin.name());
+        out.truth(self.candle.is_final);
     }
 }
 
 /// Stores a batch. Rows may come in any order; of two with the same key the one that is worth more
 /// counts, of two that are worth the same the later one.
 pub fn upsert(batch: &mut Batch<'_>, rows: &mut Vec<CandleRow>) -> Result<Stored, DbError> {
+    // The sort is stable, so the last of equal keys is the one to keep.
     rows.sort_by(|a, b| (a.key(), a.candle.origin).cmp(&(b.key(), b.candle.origin)));
-    let mut stored = Stored::default();
-    for (at, row) in rows.iter().enumerate() {
-        if rows.get(at + 1).is_some_and(|next| next.key() == row.key()) {
-            continue;
-        }
-        store(batch, row, &mut stored)?;
+    rows.reverse();
+    rows.dedup_by(|a, b| a.key() == b.key());
+    rows.reverse();
+    let stored = bulk::upsert(batch, &TABLE, TABLE.figures, &rows.iter().collect::<Vec<_>>())?;
+    if stored.changed() {
+        let is_base = |candle: &Candle| candle.origin != Origin::Rollup && candle.timeframe != Timeframe::D1;
+        let base = rows.iter().filter(|row| is_base(&row.candle));
+        marks::mark(batch, base.map(|row| (&*row.vs_currency, row.asset_id, row.candle.open_time)))?;
     }
     Ok(stored)
-}
-
-fn store(batch: &mut Batch<'_>, row: &CandleRow, stored: &mut Stored) -> Result<(), DbError> {
-    #[derive(diesel::QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        origin: String,
-        #[diesel(sql_type = BigInt)]
-        same: i64,
-    }
-    let backend = batch.conn.backend();
-    let at = if backend == Backend::Postgres { "CAST(? AS timestamp(3))" } else { "?" };
-    let number = if backend == Backend::Mysql { "SIGNED" } else { "BIGINT" };
-    let candle = &row.candle;
-    let bar = &candle.bar;
-    let doubles =
-        [Some(bar.open), Some(bar.high), Some(bar.low), Some(bar.close), bar.volume, bar.base_volume, bar.market_cap];
-    const COLUMNS: [&str; 7] = ["open", "high", "low", "close", "volume", "base_volume", "market_cap"];
-    let is_same = |column: &str, kind: &str| match backend {
-        Backend::Mysql => format!("{column} <=> ?"),
-        Backend::Sqlite => format!("{column} IS ?"),
-        Backend::Postgres => format!("{column} IS NOT DISTINCT FROM CAST(? AS {kind})"),
-    };
-    let mut same: Vec<String> = COLUMNS.iter().map(|column| is_same(column, "double precision")).collect();
-    same.push(is_same("samples", "bigint"));
-    same.push(format!("final = {}", truth(candle.is_final)));
-    same.push(format!("origin = '{}'", candle.origin.name()));
-    let read = format!(
-        "SELECT origin, CAST(CASE WHEN {} THEN 1 ELSE 0 END AS {number}) AS same FROM candles \
-         WHERE asset_id = ? AND vs_currency = ? AND timeframe = ? AND open_time = {at}",
-        same.join(" AND ")
-    );
-    let doing = "storing a candle";
-    let held = sql(read)
-        .bind_all(doubles)
-        .bind(Value::MaybeInt(bar.samples))
-        .bind(row.asset_id)
-        .bind(&*row.vs_currency)
-        .bind(candle.timeframe.name())
-        .bind(candle.open_time.text().as_str())
-        .first::<Row>(batch.conn, doing)?;
-    let is_worth_more = |name: &str| Origin::ALL.iter().any(|held| held.name() == name && *held > candle.origin);
-    match held {
-        Some(held) if held.same == 1 || is_worth_more(&held.origin) => stored.unchanged += 1,
-        Some(_) => {
-            let set = COLUMNS.map(|column| format!("{column} = ?")).join(", ");
-            sql(format!(
-                "UPDATE candles SET {set}, samples = ?, origin = ?, final = {}, run_id = ? \
-                 WHERE asset_id = ? AND vs_currency = ? AND timeframe = ? AND open_time = {at}",
-                truth(candle.is_final)
-            ))
-            .bind_all(doubles)
-            .bind(Value::MaybeInt(bar.samples))
-            .bind(candle.origin.name())
-            .bind(batch.run_id)
-            .bind(row.asset_id)
-            .bind(&*row.vs_currency)
-            .bind(candle.timeframe.name())
-            .bind(candle.open_time.text().as_str())
-            .execute(batch.conn, doing)?;
-            stored.updated += 1;
-        }
-        None => {
-            sql(format!(
-                "INSERT INTO candles (asset_id, vs_currency, timeframe, open_time, {}, samples, origin, final, run_id) \
-                 VALUES (?, ?, ?, {at}, ?, ?, ?, ?, ?, ?, ?, ?, ?, {}, ?)",
-                COLUMNS.join(", "),
-                truth(candle.is_final)
-            ))
-            .bind(row.asset_id)
-            .bind(&*row.vs_currency)
-            .bind(candle.timeframe.name())
-            .bind(candle.open_time.text().as_str())
-            .bind_all(doubles)
-            .bind(Value::MaybeInt(bar.samples))
-            .bind(candle.origin.name())
-            .bind(batch.run_id)
-            .execute(batch.conn, doing)?;
-            stored.new += 1;
-        }
-    }
-    Ok(())
-}
-
-fn truth(value: bool) -> &'static str {
-    if value { "TRUE" } else { "FALSE" }
 }

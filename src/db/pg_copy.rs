@@ -1,19 +1,18 @@
 //! Rows in the format of PostgreSQL's `COPY … WITH (FORMAT binary)`: a header, for each row the number of
 //! fields and each field as length and big-endian bytes, and -1 at the end.
 
-use std::io::Write;
-
-use diesel::QueryResult;
-
 /// From 1970, where our moments begin, to 2000, where PostgreSQL's do, in microseconds.
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
+pub const EPOCH_2000_US: i64 = 946_684_800_000_000;
+
+/// What the format begins with.
+pub const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 pub struct CopyBuffer(Vec<u8>);
 
 impl CopyBuffer {
     pub fn with_capacity(bytes: usize) -> CopyBuffer {
         let mut out = Vec::with_capacity(bytes + 21);
-        out.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+        out.extend_from_slice(HEADER);
         CopyBuffer(out)
     }
 
@@ -40,8 +39,4 @@ impl CopyBuffer {
         self.0.extend_from_slice(&(-1i16).to_be_bytes());
         self.0
     }
-}
-
-pub fn send(out: &mut dyn Write, buffer: &[u8]) -> QueryResult<()> {
-    out.write_all(buffer).map_err(|err| diesel::result::Error::SerializationError(Box::new(err)))
 }

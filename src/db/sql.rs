@@ -153,6 +153,14 @@ impl Backend {
         }
     }
 
+    /// A place for a time to the millisecond, bound as text.
+    pub fn stamp(self) -> &'static str {
+        match self {
+            Backend::Sqlite | Backend::Mysql => "?",
+            Backend::Postgres => "CAST(? AS timestamp(3))",
+        }
+    }
+
     /// Locks the rows that a read returns until the transaction ends. SQLite has one writer anyway.
     pub fn for_update(self) -> &'static str {
         match self {

@@ -39,6 +39,12 @@ impl RawSqlite {
     }
 }
 
+/// The handle of a session, which every SQLite connection of ours has.
+pub fn below<'a>(raw: Option<&'a RawSqlite>, doing: &'static str) -> Result<&'a rusqlite::Connection, DbError> {
+    let why = || DbError::Query { doing, why: "no handle below the connection".to_owned() };
+    raw.map(RawSqlite::connection).ok_or_else(why)
+}
+
 /// Opens a connection and catches the handle it is built on.
 pub fn capture<C, E>(open: impl FnOnce() -> Result<C, E>) -> Result<(C, Option<RawSqlite>), E> {
     // SAFETY: `remember` has the signature SQLite calls with and touches only a thread-local.

@@ -46,7 +46,7 @@ impl Column {
     ];
 
     /// The column's name in the table `prices`.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Column::Price => "price",
             Column::Volume24h => "volume_24h",

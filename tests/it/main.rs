@@ -9,6 +9,7 @@ mod support;
 
 mod assets;
 mod budget;
+mod candles;
 mod coinbase;
 mod coinmarketcap;
 mod consume;

@@ -2,17 +2,16 @@
 
 use std::collections::HashSet;
 
-use diesel::ExecuteCopyFromDsl;
-#[cfg(feature = "postgres")]
-use diesel::pg::CopyFormat;
 use diesel::sql_types::{BigInt, Double, Nullable};
 
+#[cfg(feature = "postgres")]
+use crate::db::bulk::postgres::{CopyInto, copy_into};
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
 #[cfg(feature = "postgres")]
 use crate::db::error::Doing;
 #[cfg(feature = "postgres")]
-use crate::db::pg_copy::{self, CopyBuffer};
+use crate::db::pg_copy::CopyBuffer;
 use crate::db::session::Batch;
 use crate::db::sql::{places, sql};
 use crate::db::sqlite_raw;
@@ -24,21 +23,11 @@ use crate::domain::quote::{Extremes, Figures};
 const CHUNK: usize = 1_000;
 
 #[cfg(feature = "postgres")]
-diesel::table! {
-    crypto_metrics (source, pair, sequence) {
-        source -> Text,
-        pair -> Text,
-        sequence -> BigInt,
-        observed_at -> Timestamp,
-        bid -> Double,
-        ask -> Double,
-        mid_price -> Double,
-        spread -> Double,
-        highest_bid -> Double,
-        lowest_ask -> Double,
-        max_spread -> Double,
-        session -> Text,
-    }
+struct Quotes;
+
+#[cfg(feature = "postgres")]
+impl CopyInto for Quotes {
+    const TABLE: &'static str = "crypto_metrics";
 }
 
 /// The highest sequence stored of a pair.
@@ -207,11 +196,5 @@ fn copy(conn: &mut diesel::PgConnection, rows: &[QuoteRow<'_>]) -> Result<(), Db
         row.doubles().iter().for_each(|number| buffer.field(&number.to_be_bytes()));
         buffer.field(row.quote.session.as_bytes());
     }
-    let buffer = buffer.end();
-    diesel::copy_from(crypto_metrics::table)
-        .from_raw_data(crypto_metrics::table, |out| pg_copy::send(out, &buffer))
-        .with_format(CopyFormat::Binary)
-        .execute(conn)
-        .doing(DOING)
-        .map(|_| ())
+    copy_into::<Quotes>(conn, &buffer.end()).doing(DOING).map(|_| ())
 }
