@@ -12,6 +12,7 @@ pub mod calls;
 pub mod candles;
 pub mod clock;
 mod conn;
+pub mod coverage;
 pub mod dead_letters;
 mod error;
 pub mod health;

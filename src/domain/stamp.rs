@@ -22,6 +22,9 @@ pub enum StampError {
 }
 
 impl Stamp {
+    pub const FIRST: Stamp = Stamp(0);
+    pub const LAST: Stamp = Stamp(LAST_MS);
+
     pub fn from_millis(millis: i64) -> Result<Self, StampError> {
         let moment = DateTime::<Utc>::from_timestamp_millis(millis).filter(|m| (1970..=9999).contains(&m.year()));
         match moment {

@@ -13,6 +13,7 @@ mod candles;
 mod coinbase;
 mod coinmarketcap;
 mod consume;
+mod coverage;
 mod day;
 mod db_setup;
 mod doctor;
