@@ -15,6 +15,7 @@ mod conn;
 pub mod coverage;
 pub mod dead_letters;
 mod error;
+pub mod fx;
 pub mod health;
 pub mod lease;
 pub mod migrate;
