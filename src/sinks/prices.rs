@@ -7,8 +7,8 @@ use roaring::RoaringTreemap;
 
 use super::Sink;
 use crate::db::prices::{PriceRow, upsert};
-use crate::db::{DbError, Session, absences, assets, dead_letters, views};
-use crate::domain::{Coin, Parsed, PricePoint, Stamp};
+use crate::db::{DbError, Session, absences, assets, dead_letters, fx, views};
+use crate::domain::{Coin, Parsed, PricePoint, Rates, Stamp};
 
 pub struct PriceSink {
     session: Session,
@@ -133,6 +133,18 @@ impl PriceSink {
         self.session.batch(|batch| {
             batch.tally.absent += count;
             absences::record(batch, vs_currency, remember)
+        })
+    }
+
+    /// Stores what currencies are worth. They are no prices and not counted as such, but those that
+    /// can't be used are.
+    pub fn write_rates(&mut self, endpoint: &str, rates: &Rates) -> Result<(), DbError> {
+        let (source, observed_at) = (self.session.source().to_owned(), rates.observed_at.unwrap_or(self.run_time));
+        self.session.batch(|batch| {
+            fx::store(batch, &source, observed_at, &rates.rates)?;
+            batch.tally.read += rates.rejected.len() as i64;
+            batch.tally.rejected += rates.rejected.len() as i64;
+            dead_letters::record(batch, &source, endpoint, &rates.rejected)
         })
     }
 }

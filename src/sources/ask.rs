@@ -90,6 +90,12 @@ pub fn cost_of_prices(source: &dyn Source, choice: &Choice, vs_currencies: &[Arc
     cost
 }
 
+/// What the exchange rates cost that come with the prices of all coins.
+pub fn cost_of_rates(source: &dyn Source, choice: &Choice, vs_currencies: &[Arc<str>]) -> Cost {
+    let asked = (*choice == Choice::All).then(|| source.rates(vs_currencies)).flatten();
+    asked.as_ref().map_or(Cost::default(), of)
+}
+
 /// What it costs to ask for some coins by their ids.
 pub fn cost_of_ids(source: &dyn Source, vs_currencies: &[Arc<str>], ids: &[String]) -> Cost {
     let (mut cost, mut rest) = (Cost::default(), ids);
@@ -114,6 +120,13 @@ mod tests {
         let vs: Vec<Arc<str>> = vs.iter().map(|vs| Arc::from(*vs)).collect();
         let cost = cost_of_prices(find(source).unwrap(), &choice, &vs, active);
         (cost.calls, cost.credits)
+    }
+
+    #[test]
+    fn rates_come_with_all_prices_of_coingecko_alone() {
+        let rates = |source: &str, choice| cost_of_rates(find(source).unwrap(), &choice, &[Arc::from("eur")]).calls;
+        assert_eq!((rates("coingecko", Choice::All), rates("coingecko", Choice::Top(5))), (1, 0));
+        assert_eq!((rates("coinmarketcap", Choice::All), rates("coinbase", Choice::All)), (0, 0));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub mod records;
 
 use std::sync::Arc;
 
-use crate::domain::{Account, Coin, Parsed, PricePoint, Reject};
+use crate::domain::{Account, Coin, Parsed, PricePoint, Rates, Reject};
 pub use access::{Access, SettingError, Variables};
 use error::SourceError;
 
@@ -149,6 +149,17 @@ pub trait Source: Send + Sync {
 
     /// The points of a record of a price answer.
     fn parse_price(&self, record: &[u8], vs_currencies: &[Arc<str>], points: Points<'_>);
+
+    /// The call that tells what all currencies are worth, these among them; `None` where there is no
+    /// such call.
+    fn rates(&self, _vs_currencies: &[Arc<str>]) -> Option<Request> {
+        None
+    }
+
+    /// The rates in a record of its answer.
+    fn parse_rates(&self, record: &[u8], _vs_currencies: &[Arc<str>]) -> Result<Rates, Reject> {
+        Err(field::reject(record, None, "this source tells no rates".to_owned()))
+    }
 
     /// For when the one call for everything is gone.
     fn pair_by_pair(&self) -> Option<&dyn PairByPair> {

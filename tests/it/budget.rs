@@ -19,28 +19,28 @@ on_every_database!(
 fn a_run_that_would_break_the_month_stops_before_its_first_call(db: &TestDb) {
     let gecko = Gecko::usual(600);
     let with = |budget: &str, args: &[&str]| db.ask(args, &gecko.url()).env("COINETL_CREDITS_PER_MONTH", budget);
-    with("3", &["assets", "upsert"]).json(0);
+    with("4", &["assets", "upsert"]).json(0);
     gecko.take_calls();
-    // Three pages, and two credits are left.
-    let refused = with("3", PRICES).json(75);
+    // Three pages and the exchange rates, and three credits are left.
+    let refused = with("4", PRICES).json(75);
     assert_eq!(gecko.take_calls().len(), 0);
     assert_eq!(
         (&refused["calls"], &refused["status"], &refused["rows_read"]),
         (&0.into(), &"failed".into(), &0.into())
     );
     let error = refused["error"].as_str().unwrap();
-    for words in ["3 more credit(s) are needed and 2 of 3 are left", "-01 00:00 UTC", "COINETL_CREDITS_PER_MONTH"] {
+    for words in ["4 more credit(s) are needed and 3 of 4 are left", "-01 00:00 UTC", "COINETL_CREDITS_PER_MONTH"] {
         assert!(error.contains(words), "{error}");
     }
     assert_eq!(db.lines("SELECT status, calls FROM runs ORDER BY id"), ["ok|1", "failed|0"]);
-    // Two pages fit, and then nothing does.
-    with("3", &["prices", "insert", "--top", "500"]).json(0);
-    with("3", &["prices", "insert", "--top", "1"]).json(75);
+    // Without the rates it fits, and then nothing does.
+    with("4", &["prices", "insert", "--no-fx"]).json(0);
+    with("4", &["prices", "insert", "--top", "1"]).json(75);
     // 0 is no limit; and what was used in another month does not count.
     with("0", PRICES).json(0);
-    with("3", PRICES).json(75);
+    with("4", PRICES).json(75);
     db.execute("UPDATE runs SET started_at = '2020-01-31 23:59:59.999'");
-    with("3", PRICES).json(0);
+    with("4", PRICES).json(0);
 }
 
 /// Retries are calls, too: each is held against what is left.
@@ -49,8 +49,8 @@ fn no_retry_breaks_the_month() {
     let db = TestDb::new(Backend::Sqlite).unwrap();
     db.setup();
     let gecko = Gecko::with(Vec::new(), |_, _| Some(StubResponse::error(500)));
-    let result = db.ask(PRICES, &gecko.url()).env("COINETL_CREDITS_PER_MONTH", "73").json(75);
-    // 71 are expected of a market of unknown size, and were allowed; three pages in vain take five tries each.
+    let result = db.ask(PRICES, &gecko.url()).env("COINETL_CREDITS_PER_MONTH", "74").json(75);
+    // 72 are expected of a market of unknown size, and were allowed; three pages in vain take five tries each.
     assert_eq!(result["calls"], 15);
     let result = db.ask(&["prices", "insert", "--top", "250"], &gecko.url()).env("COINETL_CREDITS_PER_MONTH", "17");
     let result = result.json(75);
@@ -72,8 +72,8 @@ fn made_up_data_has_no_budget_unless_one_is_chosen() {
     run(None).json(0);
     let used = db.number("SELECT SUM(credits) FROM runs");
     // Counted under whichever name the data is stored.
-    run(Some(&(used + 2).to_string())).json(75);
-    run(Some(&(used + 3).to_string())).json(0);
+    run(Some(&(used + 3).to_string())).json(75);
+    run(Some(&(used + 4).to_string())).json(0);
 }
 
 // ---- a vendor that tells its plan ----

@@ -19,12 +19,13 @@ on_every_database!(
 
 /// Everything but run ids and our own stamps: of coins without a time of their own each run is an
 /// observation.
-const TABLES: [&str; 4] = [
+const TABLES: [&str; 5] = [
     "SELECT id, source, source_id, symbol, name, active FROM assets ORDER BY id",
     "SELECT asset_id, vs_currency, observed_at, price, volume_24h, base_volume_24h, market_cap, circulating_supply, \
      total_supply, market_cap_rank, change_1h, change_24h, change_7d, change_30d FROM prices \
      WHERE observed_at < '2026-06-02 00:00:00.000' \
      ORDER BY asset_id, vs_currency, observed_at",
+    "SELECT source, currency, observed_at, per_usd FROM fx_rates ORDER BY source, currency, observed_at",
     "SELECT source, topic, partition_id, offset_id, payload, error FROM dead_letters ORDER BY id",
     "SELECT asset_id, vs_currency FROM absences ORDER BY asset_id, vs_currency",
 ];

@@ -28,6 +28,7 @@ mod prices;
 mod prune;
 mod publish;
 mod quotes;
+mod rates;
 mod recorded_feed;
 mod recordings;
 mod result;

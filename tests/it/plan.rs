@@ -23,12 +23,12 @@ fn the_shipped_crontab_fits_the_free_plan_of_each_vendor() {
         let cmd = if source == "coinmarketcap" { cmd.env("COINETL_CREDITS_PER_MONTH", "15000") } else { cmd };
         cmd.json(0)
     };
-    assert_eq!(figures(&plan("coingecko")), (5_952, 5_952, json!(10_000), true));
+    assert_eq!(figures(&plan("coingecko")), (5_983, 5_983, json!(10_000), true));
     assert_eq!(figures(&plan("coinmarketcap")), (1_643, 6_448, json!(15_000), true));
     assert_eq!(figures(&plan("coinbase")), (1_488, 0, Value::Null, true));
     // All of them in one go, the first one's figures in front.
     let all = dir.coinetl(["plan"]).env("COINETL_CREDITS_PER_MONTH", "15000").json(0);
-    assert_eq!(figures(&all).0, 5_952);
+    assert_eq!(figures(&all).0, 5_983);
     let others: Vec<(&str, i64)> = all["other_sources"]
         .as_array()
         .unwrap()
@@ -41,8 +41,8 @@ fn the_shipped_crontab_fits_the_free_plan_of_each_vendor() {
     assert!(!dir.file("coinetl.db").exists());
     // README and crontab tell the same.
     for (file, figures) in [
-        ("README.md", ["5,952", "6,448", "1,488"]),
-        ("crontab", ["5,952 calls of 10,000", "6,448 credits of 15,000", "1,488 calls"]),
+        ("README.md", ["5,983", "6,448", "1,488"]),
+        ("crontab", ["5,983 calls of 10,000", "6,448 credits of 15,000", "1,488 calls"]),
     ] {
         let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         for figure in figures {
@@ -106,9 +106,9 @@ fn what_does_not_fit_comes_with_the_nearest_schedule_that_does() {
         dir.coinetl(["plan"]).args(args).env("COINETL_CREDITS_PER_MONTH", budget).json(code)
     };
     let hourly = plan(&["prices", "insert"], "10000", 1);
-    assert_eq!(figures(&hourly), (744 * 71, 744 * 71, json!(10_000), false));
+    assert_eq!(figures(&hourly), (744 * 72, 744 * 72, json!(10_000), false));
     let suggestion = hourly["suggestion"].as_str().unwrap();
-    assert!(suggestion.contains("every 6 hours (`0 */6 * * *`) makes 8,804 of 10,000"), "{suggestion}");
+    assert!(suggestion.contains("every 6 hours (`0 */6 * * *`) makes 8,928 of 10,000"), "{suggestion}");
     assert!(suggestion.contains("--top 3200") || suggestion.contains("--top 3,200"), "{suggestion}");
     assert_eq!(hourly["status"], "failed");
     assert!(hourly["error"].as_str().unwrap().contains("do not fit 10,000"), "{hourly}");
@@ -150,7 +150,7 @@ fn options_of_the_planned_command_are_the_plan_s() {
     let plan = dir.coinetl(["plan", "--crontab", tab.to_str().unwrap()]).json(0);
     assert_eq!((&plan["source"], figures(&plan).1), (&"coinmarketcap".into(), 744 * 2));
     let made_up = dir.coinetl(["plan", "prices", "insert", "--sandbox"]).json(0);
-    assert_eq!((figures(&made_up).0, &made_up["budget"]), (744 * 71, &Value::Null));
+    assert_eq!((figures(&made_up).0, &made_up["budget"]), (744 * 72, &Value::Null));
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn what_is_stored_and_used_counts(db: &TestDb) {
         cmd.env("COINETL_CREDITS_PER_MONTH", budget).json(code)
     };
     let told = plan("1000", 0);
-    assert_eq!((figures(&told), &told["assets"]), ((31 * 5 + 31, 31 * 5 + 31, json!(1_000), true), &1_001.into()));
-    assert_eq!(told["used_this_month"], 1 + 5 + 1);
+    assert_eq!((figures(&told), &told["assets"]), ((31 * 6 + 31, 31 * 6 + 31, json!(1_000), true), &1_001.into()));
+    assert_eq!(told["used_this_month"], 1 + 5 + 1 + 1);
     assert_eq!(gecko.take_calls().len(), 0, "a plan costs nothing here");
     // A whole month fits, but hardly anything of this one is left.
     db.execute("UPDATE runs SET credits = 399");

@@ -274,7 +274,8 @@ mod tests {
     fn a_pipeline_costs_what_its_steps_cost() {
         let cost = |line: &str, source: &str| counted(line)[0].work.cost(find(source).unwrap(), 0);
         assert_eq!(cost("pipeline.sh --top 1000", "coingecko").unwrap(), Cost { calls: 5, credits: 5 });
-        assert_eq!(cost("pipeline.sh", "coingecko").unwrap(), Cost { calls: 72, credits: 72 });
+        assert_eq!(cost("pipeline.sh", "coingecko").unwrap(), Cost { calls: 73, credits: 73 });
+        assert_eq!(cost("pipeline.sh --no-fx", "coingecko").unwrap(), Cost { calls: 72, credits: 72 });
         assert_eq!(cost("pipeline.sh --top 1000", "coinmarketcap").unwrap(), Cost { calls: 2, credits: 5 });
         assert_eq!(cost("pipeline.sh", "coinbase").unwrap(), Cost { calls: 2, credits: 0 });
         assert!(cost("pipeline.sh --top 5", "coinbase").unwrap_err().0.contains("would end with 2"));

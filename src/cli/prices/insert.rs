@@ -1,4 +1,4 @@
-//! The course of a run: pages first, then what they left out.
+//! The course of a run: pages first, then what they left out, and exchange rates in the end.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Args;
 use super::pages::Fetch;
+use super::rates;
 use super::table::top_table;
 use crate::cli::run::{Done, Job};
 use crate::db::DbError;
@@ -39,6 +40,9 @@ pub async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar, for_
                 }
             }
         }
+    }
+    if args.wants_rates() {
+        rates::insert(&job, &currencies, &mut done).await?;
     }
     bar.finish_and_clear();
     if for_people {

@@ -2,6 +2,7 @@
 
 mod insert;
 mod pages;
+mod rates;
 mod table;
 
 use std::collections::HashSet;
@@ -31,8 +32,8 @@ pub struct Args {
     /// Quote currencies
     #[arg(long, value_name = "CUR,CUR…", value_delimiter = ',', default_value = "usd", value_parser = currency)]
     vs: Vec<String>,
-    /// Without exchange rates (none are fetched yet, so this changes nothing)
-    #[arg(long, hide = true)]
+    /// Without exchange rates, which take one call where all coins are asked for
+    #[arg(long)]
     no_fx: bool,
 }
 
@@ -108,7 +109,18 @@ impl Args {
     /// What it costs with so many active coins, 0 = nobody knows.
     pub fn cost(&self, source: &dyn Source, active: u64) -> Result<Cost, UsageError> {
         self.fit(source)?;
-        Ok(ask::cost_of_prices(source, &self.choice(), &self.currencies(), active))
+        Ok(self.cost_of_fit(source, active))
+    }
+
+    fn cost_of_fit(&self, source: &dyn Source, active: u64) -> Cost {
+        let (choice, currencies) = (self.choice(), self.currencies());
+        let prices = ask::cost_of_prices(source, &choice, &currencies, active);
+        if self.no_fx { prices } else { prices + ask::cost_of_rates(source, &choice, &currencies) }
+    }
+
+    /// Exchange rates come with the prices of all coins.
+    fn wants_rates(&self) -> bool {
+        !self.no_fx && self.choice() == Choice::All
     }
 }
 
@@ -146,8 +158,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         let args = args.clone();
         Box::new(move |conn: &mut Connection, names: &[String]| {
             let listed = count_listed(conn, names)?;
-            let cost = ask::cost_of_prices(source, &args.choice(), &args.currencies(), listed);
-            Ok(cost + args.cost_of_absent(source, conn, names, Absences::Due)?)
+            Ok(args.cost_of_fit(source, listed) + args.cost_of_absent(source, conn, names, Absences::Due)?)
         })
     };
     let make = move |mut session: Session| {

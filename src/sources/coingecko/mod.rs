@@ -2,6 +2,7 @@
 
 mod errors;
 mod parse;
+mod rates;
 mod wire;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use url::form_urlencoded;
 use super::access::{self, Access, SettingError, Variables};
 use super::error::SourceError;
 use super::{Order, Page, Points, Request, Shape, Source, Told};
-use crate::domain::{Account, Coin, Reject};
+use crate::domain::{Account, Coin, Rates, Reject};
 
 const PUBLIC_URL: &str = "https://api.coingecko.com/api/v3";
 const PRO_URL: &str = "https://pro-api.coingecko.com/api/v3";
@@ -36,6 +37,7 @@ const MAX_IDS_BYTES: usize = 6_000;
 
 const LIST: &str = "coins/list";
 const MARKETS: &str = "coins/markets";
+const PRICE: &str = "simple/price";
 
 /// The vendor; it has no state of its own.
 pub struct CoinGecko;
@@ -119,6 +121,14 @@ impl Source for CoinGecko {
         for (at, vs_currency) in vs_currencies.iter().enumerate() {
             points(at, parse::price(record, vs_currency));
         }
+    }
+
+    fn rates(&self, vs_currencies: &[Arc<str>]) -> Option<Request> {
+        Some(rates::request(vs_currencies))
+    }
+
+    fn parse_rates(&self, record: &[u8], vs_currencies: &[Arc<str>]) -> Result<Rates, Reject> {
+        rates::read(record, vs_currencies)
     }
 
     fn explain(&self, told: &Told<'_>) -> SourceError {

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use super::stub::{Stub, StubRequest, StubResponse};
 
+/// When the vendor last looked at what Bitcoin costs: 2026-09-16T09:14:00Z.
+const RATES_AT: i64 = 1_789_550_040;
+
 /// A record of `/coins/markets`, and the coin it is about.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -106,7 +109,23 @@ pub fn answer(request: &StubRequest, state: &State) -> StubResponse {
         "/api/v3/coins/list" => StubResponse::json(state.list.clone().unwrap_or_else(|| list(&state.records))),
         "/api/v3/ping" => StubResponse::json(r#"{"gecko_says":"(V3) To the Moon!"}"#),
         "/api/v3/coins/markets" => markets(request, &state.records),
+        "/api/v3/simple/price" => simple_price(request),
         _ => StubResponse::new(404, "application/json", r#"{"error":"Incorrect path."}"#),
+    }
+}
+
+/// What Bitcoin costs in the currencies that this vendor knows of those asked for.
+fn simple_price(request: &StubRequest) -> StubResponse {
+    let known = [("usd", "64000"), ("eur", "56000.5"), ("btc", "1.0"), ("sats", "100000000.0")];
+    let asked: Vec<&str> = request.param("vs_currencies").unwrap_or_default().split(',').collect();
+    let told = known.iter().filter(|(code, _)| asked.contains(code));
+    let mut members: Vec<String> = told.map(|(code, price)| format!(r#""{code}":{price}"#)).collect();
+    if request.param("include_last_updated_at") == Some("true") {
+        members.push(format!(r#""last_updated_at":{RATES_AT}"#));
+    }
+    match request.param("ids") {
+        Some("bitcoin") => StubResponse::json(format!(r#"{{"bitcoin":{{{}}}}}"#, members.join(","))),
+        _ => StubResponse::json("{}"),
     }
 }
 
