@@ -89,7 +89,8 @@ fn a_run_of_all_coins_stores_the_rates_of_one_call(db: &TestDb) {
 }
 
 fn a_call_that_fails_costs_no_price(db: &TestDb) {
-    let answers: [(&str, fn() -> StubResponse); 7] = [
+    type Answering = fn() -> StubResponse;
+    let answers: [(&str, Answering); 7] = [
         ("HTTP 500", || StubResponse::error(500)),
         ("HTTP 401", || StubResponse::new(401, "application/json", r#"{"error":"no"}"#)),
         ("has no simple/price", || StubResponse::new(404, "application/json", r#"{"error":"Incorrect path."}"#)),
