@@ -24,7 +24,13 @@ struct Count {
 
 /// Keeps rejected records of a batch answer; `topic` is the endpoint they came from.
 pub fn record(batch: &mut Batch<'_>, source: &str, topic: &str, rejects: &[Reject]) -> Result<(), DbError> {
+    keep(batch, source, topic, rejects).map(|_| ())
+}
+
+/// Keeps letters without a place, each once. How many are new.
+fn keep(batch: &mut Batch<'_>, source: &str, topic: &str, rejects: &[Reject]) -> Result<usize, DbError> {
     let now = batch.conn.backend().now();
+    let mut new = 0;
     for reject in rejects {
         let payload = text(&reject.payload, MAX_PAYLOAD_BYTES);
         let error = text(&reject.reason, MAX_ERROR_BYTES);
@@ -46,9 +52,13 @@ pub fn record(batch: &mut Batch<'_>, source: &str, topic: &str, rejects: &[Rejec
         .bind(error)
         .bind(digest)
         .execute(batch.conn, "keeping a dead letter")?;
+        new += 1;
     }
-    Ok(())
+    Ok(new)
 }
+
+/// What messages of a stream are kept under: no vendor has this name.
+pub const STREAM: &str = "kafka";
 
 /// A message of a stream that could not be used.
 pub struct Letter<'a> {
@@ -59,27 +69,50 @@ pub struct Letter<'a> {
     pub error: &'a str,
 }
 
-/// Keeps a message of a stream, once. True when it is new.
-pub fn record_message(batch: &mut Batch<'_>, source: &str, letter: &Letter<'_>) -> Result<bool, DbError> {
+/// Keeps a message of a stream, once. True when it is new. Where another message is kept from that place,
+/// of an earlier topic of that name, it is kept without a place of its own, and the reason names it.
+pub fn record_message(batch: &mut Batch<'_>, letter: &Letter<'_>) -> Result<bool, DbError> {
     let backend = batch.conn.backend();
     let (verb, tail) = match backend {
         Backend::Mysql => ("INSERT IGNORE", ""),
         Backend::Sqlite | Backend::Postgres => ("INSERT", " ON CONFLICT DO NOTHING"),
     };
     let now = backend.now();
+    let payload = text(&String::from_utf8_lossy(letter.payload), MAX_PAYLOAD_BYTES);
+    let error = text(letter.error, MAX_ERROR_BYTES);
     let inserted = sql(format!(
         "{verb} INTO dead_letters (run_id, source, topic, partition_id, offset_id, payload, error, received_at) \
          VALUES (?, ?, ?, ?, ?, ?, ?, {now}){tail}"
     ))
     .bind(batch.run_id)
-    .bind(source)
+    .bind(STREAM)
     .bind(letter.topic)
     .bind(i64::from(letter.partition))
     .bind(letter.offset)
-    .bind(text(&String::from_utf8_lossy(letter.payload), MAX_PAYLOAD_BYTES))
-    .bind(text(letter.error, MAX_ERROR_BYTES))
+    .bind(payload.as_str())
+    .bind(error.as_str())
     .execute(batch.conn, "keeping a dead letter")?;
-    Ok(inserted == 1)
+    if inserted == 1 {
+        return Ok(true);
+    }
+    // The same message again may have another reason by now, and what has no payload only has a reason.
+    let same = "SELECT COUNT(*) AS n FROM dead_letters WHERE topic = ? AND partition_id = ? AND offset_id = ? \
+                AND payload = ? AND (payload <> '' OR error = ?)";
+    let same = sql(same)
+        .bind(letter.topic)
+        .bind(i64::from(letter.partition))
+        .bind(letter.offset)
+        .bind(payload.as_str())
+        .bind(error.as_str())
+        .first::<Count>(batch.conn, "looking for a dead letter")?;
+    if same.is_some_and(|count| count.n > 0) {
+        return Ok(false);
+    }
+    let (partition, offset) = (letter.partition, letter.offset);
+    let reason = format!(
+        "at offset {offset} of partition {partition}, where an earlier topic of that name had another: {error}"
+    );
+    Ok(keep(batch, STREAM, letter.topic, &[Reject { source_id: None, payload, reason }])? > 0)
 }
 
 /// A kept letter.
@@ -115,8 +148,9 @@ pub fn newest(conn: &mut Connection, limit: i64) -> Result<Vec<Kept>, DbError> {
 
 /// Messages of streams with ids behind `after`, the oldest first.
 pub fn of_streams(conn: &mut Connection, after: i64, limit: i64) -> Result<Vec<Kept>, DbError> {
-    sql(format!("{KEPT} WHERE id > ? AND partition_id IS NOT NULL ORDER BY id LIMIT ?"))
+    sql(format!("{KEPT} WHERE id > ? AND source = ? ORDER BY id LIMIT ?"))
         .bind(after)
+        .bind(STREAM)
         .bind(limit)
         .load(conn, "reading dead letters")
 }

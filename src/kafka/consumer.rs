@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::BrokerError;
 use super::config::BrokerSettings;
+use super::topic_id::{self, Untold};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -173,6 +174,12 @@ impl Member {
         self.consumer
             .fetch_watermarks(&self.topic, partition, PATIENCE)
             .map_err(|err| BrokerError::of(&self.servers, &err))
+    }
+
+    /// The id of the topic of that name that is there now; `None` from a broker that gives none.
+    pub fn topic_id(&self, patience: Duration) -> Result<Option<String>, Untold> {
+        // The client lives as long as we do.
+        unsafe { topic_id::read(self.consumer.client().native_ptr(), &self.topic, patience) }
     }
 
     /// Reads these partitions from these offsets on.

@@ -4,6 +4,7 @@ pub mod config;
 pub mod consumer;
 pub mod producer;
 pub mod topic;
+mod topic_id;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -50,13 +51,16 @@ impl BrokerError {
 
 /// Messages that were to be read next and are not there.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "offsets {from} to {to} of partition {partition} are not in the topic {topic} any more: retention deleted them, or the \
-     topic was made anew; go on behind them with --skip-lost, which records it, or restore the topic"
-)]
-pub struct LostOffsets {
-    pub topic: String,
-    pub partition: i32,
-    pub from: i64,
-    pub to: i64,
+pub enum LostOffsets {
+    #[error(
+        "offsets {from} to {to} of partition {partition} are not in the topic {topic} any more: retention deleted them, or the \
+         topic was made anew; go on behind them with --skip-lost, which records it, or restore the topic"
+    )]
+    Gone { topic: String, partition: i32, from: i64, to: i64 },
+    #[error(
+        "the topic {topic} was deleted and made anew, so that offsets {from} and up of the old one's partition {partition} are \
+         lost, and offsets {low} to {last} of the new one were never read: read all of the new one with --skip-lost, which \
+         records what is lost, or restore the topic"
+    )]
+    Anew { topic: String, partition: i32, from: i64, low: i64, last: i64 },
 }

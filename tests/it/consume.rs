@@ -22,32 +22,32 @@ on_every_database!(
     broken_messages_are_kept_and_the_stream_goes_on,
 );
 
-fn consume(db: &TestDb, topic: &Topic, args: &[&str]) -> Cmd {
+pub fn consume(db: &TestDb, topic: &Topic, args: &[&str]) -> Cmd {
     let cmd = db.coinetl(&["consume"]).args(args).env("KAFKA_GROUP", format!("group-of-{}", topic.name));
     topic.on(cmd).env("KAFKA_SESSION_TIMEOUT_MS", "6000").env("KAFKA_HEARTBEAT_INTERVAL_MS", "500")
 }
 
-fn number(result: &Value, name: &str) -> i64 {
+pub fn number(result: &Value, name: &str) -> i64 {
     result[name].as_i64().unwrap_or_else(|| panic!("{name} in {result}"))
 }
 
 // ---- quotes, and what they must come to ----
 
 #[derive(Debug, Clone)]
-struct Sent {
-    pair: &'static str,
-    sequence: i64,
+pub struct Sent {
+    pub pair: &'static str,
+    pub sequence: i64,
     /// Microseconds since 1970.
-    at: i64,
+    pub at: i64,
     /// In hundredths.
-    bid: i64,
-    ask: i64,
+    pub bid: i64,
+    pub ask: i64,
 }
 
 const FIRST: i64 = 1_779_180_477_000_000;
 
 /// Quotes of three pairs over a quarter of an hour, some of them late.
-fn quotes(count: i64) -> Vec<Sent> {
+pub fn quotes(count: i64) -> Vec<Sent> {
     let mut quotes = Vec::new();
     for n in 0..count {
         let pair = ["BTC-USD", "ETH-USD", "SKL-BTC"][(n % 3) as usize];
@@ -60,16 +60,16 @@ fn quotes(count: i64) -> Vec<Sent> {
     quotes
 }
 
-fn cents(number: i64) -> String {
+pub fn cents(number: i64) -> String {
     format!("{}.{:02}", number / 100, number % 100)
 }
 
-fn moment(at: i64) -> String {
+pub fn moment(at: i64) -> String {
     let at = chrono::DateTime::from_timestamp_micros(at).unwrap();
     at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
 }
 
-fn messages(quotes: &[Sent]) -> Vec<(String, String)> {
+pub fn messages(quotes: &[Sent]) -> Vec<(String, String)> {
     let message = |quote: &Sent| {
         let event = json!({
             "schema": "coinetl.quote.v1", "source": "coinbase", "pair": quote.pair, "sequence": quote.sequence,
@@ -138,7 +138,7 @@ fn micros(db: &TestDb, column: &str) -> String {
 }
 
 #[track_caller]
-fn check(db: &TestDb, quotes: &[Sent]) {
+pub fn check(db: &TestDb, quotes: &[Sent]) {
     let (metrics, windows) = expected(quotes);
     let stored = db.lines(&format!(
         "SELECT source, pair, sequence, {}, bid, ask, mid_price, spread, highest_bid, lowest_ask, max_spread, session FROM crypto_metrics",
@@ -245,7 +245,7 @@ fn what_a_live_feed_told_is_stored(db: &TestDb) {
 }
 
 /// How often it is killed, and the seed of the moments: `scripts/kill-test` sets both.
-fn setting(name: &str) -> Option<u64> {
+pub fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
@@ -295,11 +295,27 @@ fn killed_consumers_lose_nothing_and_double_nothing(db: &TestDb) {
 fn dying_at_every_named_point_changes_nothing(db: &TestDb) {
     let Some(topic) = Topic::new() else { return };
     topic.make(3, &[]);
-    let quotes = quotes(900);
-    for (part, point) in quotes.chunks(300).zip(["before-transaction", "after-transaction", "after-kafka-commit"]) {
+    let quotes = quotes(1_800);
+    // The rows and the place in the topic appear together, or not at all.
+    let points = [
+        ("after-poll", false),
+        ("after-poll:150", false),
+        ("before-transaction", false),
+        ("inside-transaction", false),
+        ("after-transaction", true),
+        ("after-kafka-commit", true),
+    ];
+    let stored = || db.number("SELECT COUNT(*) FROM crypto_metrics");
+    let places = || db.lines("SELECT partition_id, next_offset FROM stream_offsets ORDER BY partition_id");
+    for (part, (point, keeps)) in quotes.chunks(300).zip(points) {
         topic.send(&messages(part));
-        let output = consume(db, &topic, &["--until-end"]).env("COINETL_TEST_DIE_AT", point).run();
+        let (rows, at) = (stored(), places());
+        // A dead member is given up soon.
+        let cmd = consume(db, &topic, &["--until-end"]).env("KAFKA_SESSION_TIMEOUT_MS", "1000");
+        let cmd = cmd.env("KAFKA_HEARTBEAT_INTERVAL_MS", "300");
+        let output = cmd.env("COINETL_TEST_DIE_AT", point).run();
         assert!(output.signal.is_some(), "it did not die {point}\n{output}");
+        assert_eq!((stored() > rows, places() != at), (keeps, keeps), "{point}");
     }
     consume(db, &topic, &["--until-end"]).json(0);
     check(db, &quotes);

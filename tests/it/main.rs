@@ -33,6 +33,7 @@ mod recorded_feed;
 mod recordings;
 mod result;
 mod sandbox;
+mod stream_faults;
 mod stream_figures;
 mod support_itself;
 mod text;

@@ -61,6 +61,15 @@ CREATE TABLE IF NOT EXISTS import_positions (
     updated_at DATETIME(3) NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 /*!80017 COLLATE=utf8mb4_0900_bin */ /*M!100202 COLLATE=utf8mb4_nopad_bin */;
 
+-- Which topic of that name the offsets are of: the id that the broker gave it; NULL where it gives none.
+-- MySQL has no ADD COLUMN IF NOT EXISTS.
+SET @missing = (SELECT COUNT(*) = 0 FROM information_schema.columns
+                WHERE table_schema = DATABASE() AND table_name = 'stream_offsets' AND column_name = 'topic_id');
+SET @make = IF(@missing, 'ALTER TABLE stream_offsets ADD COLUMN topic_id VARCHAR(64)', 'DO 0');
+PREPARE make FROM @make;
+EXECUTE make;
+DEALLOCATE PREPARE make;
+
 -- What a run changed, for those who send it on. MySQL has no CREATE INDEX IF NOT EXISTS.
 SET @missing = (SELECT COUNT(*) = 0 FROM information_schema.statistics
                 WHERE table_schema = DATABASE() AND table_name = 'candles' AND index_name = 'candles_by_run');

@@ -1,4 +1,5 @@
 DROP INDEX candles_by_run;
+ALTER TABLE stream_offsets DROP COLUMN topic_id;
 DROP TABLE import_positions;
 DROP TABLE pruned;
 DROP TABLE rollup_open;

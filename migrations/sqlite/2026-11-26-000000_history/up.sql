@@ -61,5 +61,8 @@ CREATE TABLE import_positions (
     updated_at TEXT NOT NULL
 ) WITHOUT ROWID;
 
+-- Which topic of that name the offsets are of: the id that the broker gave it; NULL where it gives none.
+ALTER TABLE stream_offsets ADD COLUMN topic_id TEXT;
+
 -- What a run changed, for those who send it on.
 CREATE INDEX candles_by_run ON candles (run_id);

@@ -114,10 +114,3 @@ fn open(settings: &Settings, broker: &BrokerSettings) -> Result<StreamSink, DbEr
     })?;
     StreamSink::new(session, &broker.group, &broker.topic)
 }
-
-/// For tests: ends the process at a named point, as `kill -9` would there.
-fn fault(point: &str) {
-    if std::env::var("COINETL_TEST_DIE_AT").is_ok_and(|at| at == point) {
-        std::process::abort();
-    }
-}

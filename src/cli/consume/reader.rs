@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::CommitMode;
 
+use super::Args;
 use super::figures::Figures;
 use super::progress::Progress;
 use super::writer::{Writer, Written};
-use super::{Args, fault};
 use crate::config::Settings;
 use crate::db::{DbError, migrate};
 use crate::events;
 use crate::kafka::LostOffsets;
 use crate::kafka::config::BrokerSettings;
 use crate::kafka::consumer::{Member, Record};
-use crate::sinks::stream::{Message, StreamSink};
+use crate::sinks::stream::{Message, StreamSink, fault};
 
 /// Messages written in one transaction, and how long the first of them waits for more.
 const BATCH: usize = 20_000;
@@ -29,6 +29,11 @@ const POLL: Duration = Duration::from_millis(100);
 const GLANCE: Duration = Duration::from_millis(5);
 /// Between two tries to reach a database that went away.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+/// How long the broker may take to tell a topic's id: before anything is read, and before a batch is written.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE_AT_TOPIC: Duration = Duration::from_secs(1);
+/// While nothing comes, the topic is looked at this often.
+const IDLE: Duration = Duration::from_secs(5);
 
 pub struct Reader<'a> {
     args: &'a Args,
@@ -47,6 +52,8 @@ pub struct Reader<'a> {
     seen: u64,
     /// With `--until-end`: where each partition ended when we first looked.
     wanted: Option<HashMap<i32, i64>>,
+    /// When the topic was last looked at.
+    looked: Instant,
     progress: Progress,
 }
 
@@ -72,6 +79,7 @@ impl<'a> Reader<'a> {
             since: Instant::now(),
             seen: 0,
             wanted: None,
+            looked: Instant::now(),
             progress: Progress::new(figures),
         }
     }
@@ -109,9 +117,12 @@ impl<'a> Reader<'a> {
                     let written = self.writer.wait();
                     self.take(&member, written)?;
                 }
-                if !self.batch.is_empty()
-                    && let Some(sink) = self.sink.take()
-                {
+                if !self.batch.is_empty() && self.sink.is_some() {
+                    if self.is_made_anew(&member) {
+                        self.go_on(&member)?;
+                        continue;
+                    }
+                    let Some(sink) = self.sink.take() else { continue };
                     let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
                     self.bytes = 0;
                     self.writer.write(sink, batch);
@@ -122,6 +133,11 @@ impl<'a> Reader<'a> {
                 tell(&member, sink, CommitMode::Sync);
                 return Ok(());
             }
+            if self.batch.is_empty() && self.looked.elapsed() >= IDLE && self.is_made_anew(&member) {
+                self.go_on(&member)?;
+                continue;
+            }
+            let Some(sink) = &self.sink else { continue };
             self.progress.show(&member, sink);
         }
     }
@@ -143,6 +159,7 @@ impl<'a> Reader<'a> {
             }
             self.bytes += bytes;
             self.batch.push(message);
+            fault("after-poll");
         }
         Ok(())
     }
@@ -173,6 +190,14 @@ impl<'a> Reader<'a> {
             }
             Err(err) => Err(err.into()),
         }
+    }
+
+    /// Whether another topic has the name by now. What was read before we looked is the old one's if it
+    /// has not: an id never comes again. Where nobody tells, the next look will.
+    fn is_made_anew(&mut self, member: &Member) -> bool {
+        self.looked = Instant::now();
+        let Some(known) = self.sink.as_ref().and_then(StreamSink::topic_id) else { return false };
+        matches!(member.topic_id(GLANCE_AT_TOPIC), Ok(Some(told)) if told != known)
     }
 
     /// Drops what was read and not written, and puts every partition that is ours where the database
@@ -208,21 +233,38 @@ impl<'a> Reader<'a> {
         if assigned.is_empty() {
             return Ok(());
         }
+        let topic_id = member.topic_id(PATIENCE).unwrap_or_default();
+        sink.reads(topic_id.clone());
+        self.looked = Instant::now();
         let mut offsets = Vec::new();
         for partition in &assigned {
             let (low, high) = member.ends(*partition)?;
             let at = match sink.next_offset(*partition) {
                 None => low,
+                Some(from) if sink.is_of_another(*partition, topic_id.as_deref()) && from <= high => {
+                    let (topic, partition, last) = (self.broker.topic.clone(), *partition, high - 1);
+                    if !self.args.skip_lost {
+                        return Err(LostOffsets::Anew { topic, partition, from, low, last }.into());
+                    }
+                    log::warn!("the topic {topic} was made anew; reading partition {partition} from {low} on");
+                    let why = format!(
+                        "the topic was made anew: offsets {from} and up of the old one are lost; went on at {low}"
+                    );
+                    sink.skip_to(partition, low, &why)?;
+                    self.wanted.as_mut().map(|wanted| wanted.insert(partition, high));
+                    low
+                }
                 Some(at) if (low..=high).contains(&at) => at,
                 Some(at) => {
                     // Behind the end there can only be another topic of that name.
                     let (from, to) = if at < low { (at, low - 1) } else { (high, at - 1) };
-                    let lost = LostOffsets { topic: self.broker.topic.clone(), partition: *partition, from, to };
+                    let lost = LostOffsets::Gone { topic: self.broker.topic.clone(), partition: *partition, from, to };
                     if !self.args.skip_lost {
                         return Err(lost.into());
                     }
                     log::warn!("offsets {from} to {to} of partition {partition} are lost; going on at {low}");
                     sink.skip_to(*partition, low, &format!("offsets {from} to {to} are lost; went on at {low}"))?;
+                    self.wanted.as_mut().map(|wanted| wanted.insert(*partition, high));
                     low
                 }
             };

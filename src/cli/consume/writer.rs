@@ -3,9 +3,8 @@
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use super::fault;
 use crate::db::DbError;
-use crate::sinks::stream::{Message, StreamSink};
+use crate::sinks::stream::{Message, StreamSink, fault};
 
 /// One batch is written at a time: its sink goes along with it, and comes back.
 pub struct Writer {

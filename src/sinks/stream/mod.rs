@@ -3,6 +3,7 @@
 //! The offsets are the fence. A batch begins by moving each of its partitions from where this process
 //! left it; one that stands elsewhere belongs to somebody else by now, and nothing of the batch stays.
 
+mod fault;
 mod quotes;
 
 use std::collections::{HashMap, HashSet};
@@ -10,10 +11,11 @@ use std::collections::{HashMap, HashSet};
 use crate::db::candles::{self, CandleRow};
 use crate::db::prices::{PriceRow, Stored, upsert};
 use crate::db::session::Batch;
-use crate::db::stream;
+use crate::db::stream::{self, Place, Stream};
 use crate::db::{DbError, Session, assets, dead_letters};
 use crate::domain::{Candle, Coin, Origin};
 use crate::events::{self, CandleEvent, Event, PriceEvent};
+pub use fault::fault;
 use quotes::Memory;
 
 /// A message as it was read.
@@ -50,15 +52,18 @@ pub struct StreamSink {
     pub session: Session,
     group: String,
     topic: String,
+    /// The id of the topic that is read; `None` where the broker tells none.
+    topic_id: Option<String>,
     /// Where each partition stands, as far as we know.
-    offsets: HashMap<i32, i64>,
+    offsets: HashMap<i32, Place>,
     memory: Memory,
 }
 
 impl StreamSink {
     pub fn new(session: Session, group: &str, topic: &str) -> Result<Self, DbError> {
         let (group, topic) = (group.to_owned(), topic.to_owned());
-        let mut sink = StreamSink { session, group, topic, offsets: HashMap::new(), memory: Memory::default() };
+        let mut sink =
+            StreamSink { session, group, topic, topic_id: None, offsets: HashMap::new(), memory: Memory::default() };
         sink.reload()?;
         Ok(sink)
     }
@@ -66,27 +71,53 @@ impl StreamSink {
     /// Forgets what was known and reads where each partition stands.
     pub fn reload(&mut self) -> Result<(), DbError> {
         self.memory = Memory::default();
-        self.offsets = stream::offsets(self.session.conn(), &self.group, &self.topic)?;
+        let stream = Stream { group: &self.group, topic: &self.topic };
+        self.offsets = stream::offsets(self.session.conn(), stream)?;
         Ok(())
     }
 
     /// Where a partition goes on; `None` when it was never read.
     pub fn next_offset(&self, partition: i32) -> Option<i64> {
-        self.offsets.get(&partition).copied()
+        self.offsets.get(&partition).map(|place| place.next_offset)
+    }
+
+    /// The topic that is read from now on; where nobody tells its id, it is taken for the one we know.
+    pub fn reads(&mut self, topic_id: Option<String>) {
+        let known = || self.offsets.values().find_map(|place| place.topic_id.clone());
+        self.topic_id = topic_id.or_else(known);
+    }
+
+    /// Whether what we know of a partition is of another topic of that name than the one with this id.
+    pub fn is_of_another(&self, partition: i32, topic_id: Option<&str>) -> bool {
+        let known = self.offsets.get(&partition).and_then(|place| place.topic_id.as_deref());
+        known.is_some_and(|known| topic_id.is_some_and(|told| told != known))
+    }
+
+    /// The id of the topic that is read.
+    pub fn topic_id(&self) -> Option<&str> {
+        self.topic_id.as_deref()
     }
 
     /// Leaves out messages that can't be had any more, and records it.
     pub fn skip_to(&mut self, partition: i32, next: i64, why: &str) -> Result<(), DbError> {
-        let (group, topic, from) = (&self.group, &self.topic, self.offsets.get(&partition).copied());
+        let (stream, from) = (Stream { group: &self.group, topic: &self.topic }, self.offsets.get(&partition));
+        let to = Place { next_offset: next, topic_id: self.topic_id.clone() };
+        // The same may happen again, with the same numbers: the ids tell one time from the other.
+        let why = match (from.and_then(|from| from.topic_id.as_deref()), to.topic_id.as_deref()) {
+            (Some(old), Some(new)) if old != new => {
+                format!("{why} (the new one's id is {new}, the old one's was {old})")
+            }
+            _ => why.to_owned(),
+        };
         self.session.batch(|batch| {
-            if !stream::advance(batch.conn, group, topic, partition, from, next)? {
+            if !stream::advance(batch.conn, stream, partition, from, &to)? {
                 return Err(DbError::Overtaken { partition });
             }
-            let offset = from.unwrap_or_default();
-            let letter = dead_letters::Letter { topic, partition, offset, payload: b"", error: why };
-            dead_letters::record_message(batch, "kafka", &letter).map(|_| ())
+            let offset = from.map_or(0, |place| place.next_offset);
+            let letter = dead_letters::Letter { topic: stream.topic, partition, offset, payload: b"", error: &why };
+            dead_letters::record_message(batch, &letter).map(|_| ())
         })?;
-        self.offsets.insert(partition, next);
+        self.offsets.insert(partition, to);
         Ok(())
     }
 
@@ -108,31 +139,33 @@ impl StreamSink {
 
     /// Stores a batch, in the order of each partition's log. `Overtaken` when somebody else went on.
     pub fn write(&mut self, messages: &[Message]) -> Result<(), DbError> {
-        let mut next: HashMap<i32, i64> = HashMap::new();
+        let mut next: HashMap<i32, Place> = HashMap::new();
         let mut news: Vec<&Message> = Vec::with_capacity(messages.len());
         for message in messages {
-            let known = self.offsets.get(&message.partition).copied().unwrap_or(0);
-            if message.offset < known.max(next.get(&message.partition).copied().unwrap_or(0)) {
+            let known = next.get(&message.partition).or_else(|| self.offsets.get(&message.partition));
+            if known.is_some_and(|known| message.offset < known.next_offset) {
                 // Handed out twice after a rebalance.
                 continue;
             }
-            next.insert(message.partition, message.offset + 1);
+            let place = Place { next_offset: message.offset + 1, topic_id: self.topic_id.clone() };
+            next.insert(message.partition, place);
             news.push(message);
         }
         if news.is_empty() {
             return Ok(());
         }
         self.memory.trim();
-        let (group, topic, offsets, memory) = (&self.group, &self.topic, &self.offsets, &self.memory);
+        let (stream, offsets, memory) =
+            (Stream { group: &self.group, topic: &self.topic }, &self.offsets, &self.memory);
         let remembered = self.session.batch(|batch| {
             for (partition, next) in &next {
-                let from = offsets.get(partition).copied();
-                if !stream::advance(batch.conn, group, topic, *partition, from, *next)? {
+                if !stream::advance(batch.conn, stream, *partition, offsets.get(partition), next)? {
                     return Err(DbError::Overtaken { partition: *partition });
                 }
             }
             let mut memory = memory.clone();
-            store(batch, topic, &news, &mut memory)?;
+            store(batch, stream.topic, &news, &mut memory)?;
+            fault("inside-transaction");
             Ok(memory)
         })?;
         self.memory = remembered;
@@ -156,7 +189,7 @@ fn store(batch: &mut Batch<'_>, topic: &str, messages: &[&Message], memory: &mut
             Err(Unusable { payload, error }) => {
                 let (partition, offset) = (message.partition, message.offset);
                 let letter = dead_letters::Letter { topic, partition, offset, payload, error };
-                dead_letters::record_message(batch, "kafka", &letter)?;
+                dead_letters::record_message(batch, &letter)?;
                 batch.tally.rejected += 1;
             }
         }

@@ -78,16 +78,37 @@ impl Topic {
         super::workdir::wait_until(|| self.partitions() == 0);
     }
 
-    /// Sends these, key and payload, in their order.
-    pub fn send(&self, messages: &[(String, String)]) {
-        let producer = self.producer.get_or_init(|| {
+    fn producer(&self) -> &BaseProducer {
+        self.producer.get_or_init(|| {
             ClientConfig::new()
                 .set("bootstrap.servers", &self.servers)
                 .set("enable.idempotence", "true")
                 .set("message.max.bytes", "4000000")
                 .create()
                 .expect("a producer")
-        });
+        })
+    }
+
+    /// Sends these bytes, or none, to partitions of the test's choice.
+    pub fn send_raw(&self, messages: &[(i32, Option<Vec<u8>>)]) {
+        let producer = self.producer();
+        for (partition, payload) in messages {
+            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.name).key(b"k".as_slice());
+            record = record.partition(*partition);
+            if let Some(payload) = payload {
+                record = record.payload(payload);
+            }
+            while let Err((_, back)) = producer.send(record) {
+                producer.poll(Duration::from_millis(20));
+                record = back;
+            }
+        }
+        producer.flush(PATIENCE).expect("all are taken");
+    }
+
+    /// Sends these, key and payload, in their order.
+    pub fn send(&self, messages: &[(String, String)]) {
+        let producer = self.producer();
         for (key, payload) in messages {
             let mut record = BaseRecord::to(&self.name).key(key).payload(payload);
             while let Err((_, back)) = producer.send(record) {
@@ -129,6 +150,15 @@ impl Topic {
 
     /// Everything in it, partition by partition, in its order there.
     pub fn read(&self) -> Vec<Sent> {
+        let sent = |(partition, _, key, payload): (i32, i64, Vec<u8>, Vec<u8>)| {
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+            Sent { partition, key: text(key), event: serde_json::from_str(&text(payload)).expect("JSON") }
+        };
+        self.read_raw().into_iter().map(sent).collect()
+    }
+
+    /// The same as it came: partition, offset, key and payload.
+    pub fn read_raw(&self) -> Vec<(i32, i64, Vec<u8>, Vec<u8>)> {
         let consumer = self.consumer();
         let (mut from, mut left) = (TopicPartitionList::new(), 0);
         for partition in 0..self.partitions() {
@@ -142,12 +172,11 @@ impl Topic {
             assert!(started.elapsed() < PATIENCE, "{left} messages did not come");
             let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
             let message = message.expect("a message");
-            let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap_or_default().to_vec()).expect("UTF-8");
-            let event = serde_json::from_str(&text(message.payload())).expect("JSON");
-            read.push(Sent { partition: message.partition(), key: text(message.key()), event });
+            let bytes = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
+            read.push((message.partition(), message.offset(), bytes(message.key()), bytes(message.payload())));
             left -= 1;
         }
-        read.sort_by_key(|sent| sent.partition);
+        read.sort_by_key(|(partition, offset, ..)| (*partition, *offset));
         read
     }
 }

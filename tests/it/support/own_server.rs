@@ -36,6 +36,22 @@ impl OwnServer {
         command
     }
 
+    /// Sends a signal to the server and all that it started: `STOP` and `CONT` freeze and thaw it.
+    pub fn signal(&self, name: &str) {
+        let file = self.dir.join(self.service).join("pid");
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|err| panic!("{}: {err}", file.display()));
+        let mut family: Vec<u32> = vec![text.split_whitespace().next().unwrap().parse().expect("a process id")];
+        let mut at = 0;
+        while let Some(parent) = family.get(at) {
+            let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+            family.extend(list.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            at += 1;
+        }
+        let family: Vec<String> = family.iter().map(u32::to_string).collect();
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", family.join(" "))).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name} {family:?}");
+    }
+
     pub fn services(&self, what: &str) -> bool {
         // Its output would keep a pipe open as long as the server lives.
         let quiet = self.command(what).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
