@@ -19,6 +19,7 @@ pub mod exit;
 pub mod gate;
 pub mod kafka;
 pub mod pipeline;
+pub mod rollup;
 pub mod sandbox;
 pub mod sinks;
 pub mod sources;

@@ -2,6 +2,7 @@
 
 mod assets;
 mod budget;
+mod candles;
 mod completions;
 mod consume;
 mod db_setup;
@@ -95,6 +96,9 @@ enum Command {
     /// What could not be used: list it, or try it again
     #[command(subcommand)]
     DeadLetters(dead_letters::Args),
+    /// Open, high, low, close
+    #[command(subcommand)]
+    Candles(CandlesCommand),
     /// A market as it moves
     #[command(subcommand)]
     Quotes(QuotesCommand),
@@ -122,6 +126,12 @@ enum AssetsCommand {
 enum PricesCommand {
     /// Store the current price of every active coin, or of the chosen ones
     Insert(prices::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum CandlesCommand {
+    /// Fold stored prices and shorter candles into candles, only what changed since last time
+    Rollup(candles::rollup::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -239,6 +249,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Publish(args) => publish::run(args, context),
         Command::Consume(args) => consume::run(args, context),
         Command::DeadLetters(args) => dead_letters::run(args, context),
+        Command::Candles(CandlesCommand::Rollup(args)) => candles::rollup::run(args, context),
         Command::Quotes(QuotesCommand::Publish(args)) => quotes::run(args, context),
         Command::Plan(args) => plan::run(args, context),
         Command::Prune(args) => prune::run(args, context),
@@ -258,6 +269,7 @@ impl Command {
             Command::Publish(_) => publish::NAME,
             Command::Consume(_) => consume::NAME,
             Command::DeadLetters(_) => dead_letters::NAME,
+            Command::Candles(CandlesCommand::Rollup(_)) => candles::rollup::NAME,
             Command::Quotes(QuotesCommand::Publish(_)) => quotes::NAME,
             Command::Plan(_) => plan::NAME,
             Command::Prune(_) => prune::NAME,
@@ -272,7 +284,12 @@ impl Command {
     fn is_run(&self) -> bool {
         matches!(
             self,
-            Command::Assets(_) | Command::Prices(_) | Command::Publish(_) | Command::Quotes(_) | Command::Prune(_)
+            Command::Assets(_)
+                | Command::Prices(_)
+                | Command::Publish(_)
+                | Command::Quotes(_)
+                | Command::Candles(_)
+                | Command::Prune(_)
         )
     }
 

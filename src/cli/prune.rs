@@ -10,7 +10,7 @@ use super::output::{Outcome, Report, sentence};
 use crate::db::prune::{self, What};
 use crate::db::runs::Status;
 use crate::db::{DbError, Session, clock, migrate};
-use crate::domain::{Cost, Stamp};
+use crate::domain::{Cost, Stamp, Timeframe};
 use crate::exit::{self, Exit, UsageError};
 use crate::sources::SANDBOX_PREFIX;
 
@@ -51,7 +51,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     kinds.sort();
     kinds.dedup();
     let mut opened = migrate::open_current(&context.settings.database_url)?;
-    let cutoff = cutoff(clock::now(&mut opened.conn)?, args.older_than)?;
+    // Whole days: what is folded of a day is either all there or all gone.
+    let cutoff = Timeframe::D1.floor(cutoff(clock::now(&mut opened.conn)?, args.older_than)?);
     let mut session = Session::begin(opened, NAME, source.unwrap_or(ALL), context.wait)?;
     let mut report = Report::new(NAME, session.source());
     report.run_id = Some(session.run_id());

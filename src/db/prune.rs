@@ -1,6 +1,7 @@
 //! Deletes observations that are folded into candles or windows, and nothing else.
 //!
-//! A price is folded when a final rollup candle covers its moment; a quote when windows of all three
+//! A price is folded when a final rollup candle covers its moment and its hour is not marked to be folded
+//! again; a quote when windows of all three
 //! lengths do. The newest price of a coin and currency stays, however old: it is what the coin is
 //! worth as far as anybody knows, and the next run would only store it again.
 
@@ -72,8 +73,14 @@ pub fn prices(
             )
         })
         .collect();
+    // What came late, and awaits folding, is not in its candle yet.
+    let awaits = format!(
+        "EXISTS (SELECT 1 FROM rollup_pending m WHERE m.hour = {} AND m.vs_currency = p.vs_currency \
+         AND p.asset_id BETWEEN m.first_asset AND m.last_asset)",
+        floor(backend, "p.observed_at", 3_600, "000")
+    );
     let folded = format!(
-        "p.asset_id BETWEEN ? AND ? AND p.observed_at < {} AND p.observed_at < n.newest{} AND ({})",
+        "p.asset_id BETWEEN ? AND ? AND p.observed_at < {} AND p.observed_at < n.newest{} AND ({}) AND NOT {awaits}",
         before(backend),
         if source.is_some() { " AND p.asset_id IN (SELECT id FROM assets WHERE source = ?)" } else { "" },
         covered.join(" OR ")
@@ -92,7 +99,31 @@ pub fn prices(
     };
     let delete = sql(delete).bind(first).bind(last).bind(first).bind(last).bind(cutoff.text().as_str());
     let delete = if let Some(source) = source { delete.bind(source) } else { delete };
-    delete.execute(batch.conn, "deleting folded prices")
+    let deleted = delete.execute(batch.conn, "deleting folded prices")?;
+    if deleted > 0 {
+        record(batch, source, first, last, cutoff)?;
+    }
+    Ok(deleted)
+}
+
+/// Remembers before which moment the observations of these assets' sources are gone.
+fn record(batch: &mut Batch<'_>, source: Option<&str>, first: i64, last: i64, cutoff: Stamp) -> Result<(), DbError> {
+    let backend = batch.conn.backend();
+    let later = match backend {
+        Backend::Mysql => "ON DUPLICATE KEY UPDATE before_time = GREATEST(before_time, VALUES(before_time))",
+        Backend::Sqlite | Backend::Postgres => {
+            "ON CONFLICT (source) DO UPDATE SET before_time = excluded.before_time \
+             WHERE excluded.before_time > pruned.before_time"
+        }
+    };
+    let insert = format!(
+        "INSERT INTO pruned (source, before_time) SELECT DISTINCT source, {} FROM assets WHERE id BETWEEN ? AND ?{} {later}",
+        backend.stamp(),
+        if source.is_some() { " AND source = ?" } else { "" }
+    );
+    let insert = sql(insert).bind(cutoff.text().as_str()).bind(first).bind(last);
+    let insert = if let Some(source) = source { insert.bind(source) } else { insert };
+    insert.execute(batch.conn, "remembering what is pruned").map(|_| ())
 }
 
 /// The first quote before the cutoff, or the first of those from a moment on; to the millisecond.

@@ -70,6 +70,11 @@ impl Sql {
         self
     }
 
+    /// The text and its values, for a driver of its own.
+    pub fn into_parts(self) -> (String, Vec<Value>) {
+        (self.text, self.values)
+    }
+
     /// Runs it; the number of rows it says it touched.
     pub fn execute(self, conn: &mut Connection, doing: &'static str) -> Result<usize, DbError> {
         self.query(conn.backend()).execute(conn).doing(doing)

@@ -96,6 +96,10 @@ impl Origin {
             Origin::Source => "source",
         }
     }
+
+    pub fn of_name(name: &str) -> Option<Origin> {
+        Origin::ALL.into_iter().find(|origin| origin.name() == name)
+    }
 }
 
 /// A candle of a coin that is known by other means.

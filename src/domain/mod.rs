@@ -11,6 +11,7 @@ pub mod quote;
 pub mod quote_window;
 pub mod rate;
 pub mod reject;
+pub mod rollup;
 pub mod stamp;
 pub mod ticker;
 pub mod timeframe;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
 
 /// Milliseconds since 1970-01-01T00:00:00Z. Finer fractions are cut, never rounded, so that the
 /// same moment told with more digits is the same key in every database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Stamp(i64);
 
 /// 9999-12-31T23:59:59.999Z
@@ -43,6 +43,23 @@ impl Stamp {
         let moment = DateTime::parse_from_rfc3339(text).map_err(|_| StampError::Format(text.to_owned()))?;
         let millis = moment.timestamp().checked_mul(1000).map(|s| s + i64::from(moment.timestamp_subsec_millis()));
         Stamp::from_millis(millis.unwrap_or(i64::MAX)).map_err(|_| StampError::Range(text.to_owned()))
+    }
+
+    /// Reads the text form of fixed width back; `None` for any other text.
+    pub fn of_text(text: &[u8]) -> Option<Self> {
+        let text: &[u8; 23] = text.try_into().ok()?;
+        let marks = [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':'), (19, b'.')];
+        if marks.iter().any(|(at, mark)| text[*at] != *mark) {
+            return None;
+        }
+        let number = |from: usize, to: usize| {
+            text[from..to]
+                .iter()
+                .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
+        };
+        let days = days_from_civil(number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let millis = (number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?) * 1000 + number(20, 23)?;
+        Some(Stamp(days * 86_400_000 + millis)).filter(|stamp| (0..=LAST_MS).contains(&stamp.0))
     }
 
     pub fn from_datetime(moment: DateTime<Utc>) -> Result<Self, StampError> {
@@ -123,6 +140,14 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, doy - (153 * mp + 2) / 5 + 1)
 }
 
+/// The way back (Howard Hinnant's `days_from_civil`, for years from 1 on).
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, yoe) = (year / 400, year % 400);
+    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +157,10 @@ mod tests {
         for day in 0..146_100 {
             let stamp = Stamp::from_millis(day * 86_400_000 + day % 86_400_000 * 977 % 86_400_000).unwrap();
             assert_eq!(stamp.text().as_str(), stamp.naive().format("%Y-%m-%d %H:%M:%S%.3f").to_string());
+            assert_eq!(Stamp::of_text(stamp.text().as_str().as_bytes()), Some(stamp));
+        }
+        for odd in ["", "2026-05-19 08:47:57", "2026-05-19T08:47:57.580", "2026-05-1a 08:47:57.580"] {
+            assert_eq!(Stamp::of_text(odd.as_bytes()), None, "{odd}");
         }
     }
 

@@ -32,6 +32,7 @@ mod rates;
 mod recorded_feed;
 mod recordings;
 mod result;
+mod rollup;
 mod sandbox;
 mod stream_faults;
 mod stream_figures;

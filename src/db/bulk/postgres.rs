@@ -74,6 +74,11 @@ pub fn copy_into<T: CopyInto>(conn: &mut PgConnection, rows: &[u8]) -> QueryResu
         .execute(conn)
 }
 
+/// What `COPY … TO STDOUT` sends, in the binary format.
+pub fn copy_out<T: CopyInto>(conn: &mut PgConnection, target: Target<T>) -> QueryResult<impl std::io::BufRead + '_> {
+    diesel::copy_to(target).with_format(diesel::pg::CopyFormat::Binary).load_raw(conn)
+}
+
 pub fn upsert<R: Row>(batch: &mut Batch<'_>, table: &Table, set: &[&str], rows: &[&R]) -> Result<Stored, DbError> {
     let encoded = encode(table, rows, batch.run_id);
     if !some_are_stored(batch, table, rows)? && copy_straight(batch, table, &encoded)? {

@@ -2,3 +2,7 @@
 //! date and how far they are (`state`), and the pieces that candles are folded of (`read`).
 
 pub mod marks;
+pub mod read;
+pub mod state;
+#[cfg(feature = "postgres")]
+pub mod stream;

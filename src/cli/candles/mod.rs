@@ -1,0 +1,3 @@
+//! `candles`: bars of a minute to a day.
+
+pub mod rollup;

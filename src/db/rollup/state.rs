@@ -1,0 +1,201 @@
+//! Which timeframes are kept up to date, how far they are, and which candles are still open.
+
+use std::collections::BTreeSet;
+
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use roaring::RoaringTreemap;
+
+use crate::db::candles::CandleRow;
+use crate::db::conn::Connection;
+use crate::db::error::DbError;
+use crate::db::session::Batch;
+use crate::db::sql::sql;
+use crate::db::url::Backend;
+use crate::domain::{Stamp, Timeframe};
+
+const IDS_A_PAGE: i64 = 50_000;
+
+/// A timeframe that every rollup keeps up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    pub timeframe: Timeframe,
+    /// While it is folded of everything: the last coin that is done, 0 for none.
+    pub built: Option<i64>,
+}
+
+/// The timeframes that are kept up to date, the shortest first.
+pub fn kept(conn: &mut Connection) -> Result<Vec<Kept>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        timeframe: String,
+        #[diesel(sql_type = Nullable<BigInt>)]
+        built_asset: Option<i64>,
+    }
+    let doing = "reading which timeframes are rolled up";
+    let rows = sql("SELECT timeframe, built_asset FROM rollup_timeframes").load::<Row>(conn, doing)?;
+    let kept = rows.into_iter().map(|row| {
+        let timeframe = row.timeframe.parse().map_err(|err| DbError::Query { doing, why: format!("{err}") })?;
+        Ok(Kept { timeframe, built: row.built_asset })
+    });
+    let mut kept: Vec<Kept> = kept.collect::<Result<_, DbError>>()?;
+    kept.sort_by_key(|kept| kept.timeframe);
+    Ok(kept)
+}
+
+/// Remembers how far some timeframes are; `None` when they are folded of everything.
+pub fn save(batch: &mut Batch<'_>, timeframes: &[Timeframe], built: Option<i64>) -> Result<(), DbError> {
+    let tail = match batch.conn.backend() {
+        Backend::Mysql => "ON DUPLICATE KEY UPDATE built_asset = VALUES(built_asset)",
+        Backend::Sqlite | Backend::Postgres => {
+            "ON CONFLICT (timeframe) DO UPDATE SET built_asset = excluded.built_asset"
+        }
+    };
+    let insert = format!("INSERT INTO rollup_timeframes (timeframe, built_asset) VALUES (?, ?) {tail}");
+    for timeframe in timeframes {
+        sql(insert.as_str())
+            .bind(timeframe.name())
+            .bind(crate::db::sql::Value::MaybeInt(built))
+            .execute(batch.conn, "remembering what is rolled up")?;
+    }
+    Ok(())
+}
+
+/// An interval that is not over.
+pub type Open = (Timeframe, Stamp);
+
+/// Remembers intervals whose candles are to be made final once they are over.
+pub fn add_open(batch: &mut Batch<'_>, open: &BTreeSet<Open>) -> Result<(), DbError> {
+    let (verb, tail) = match batch.conn.backend() {
+        Backend::Mysql => ("INSERT IGNORE", ""),
+        Backend::Sqlite | Backend::Postgres => ("INSERT", " ON CONFLICT DO NOTHING"),
+    };
+    let at = batch.conn.backend().stamp();
+    let insert = format!("{verb} INTO rollup_open (timeframe, open_time) VALUES (?, {at}){tail}");
+    for (timeframe, open_time) in open {
+        sql(insert.as_str())
+            .bind(timeframe.name())
+            .bind(open_time.text().as_str())
+            .execute(batch.conn, "remembering what is not over")?;
+    }
+    Ok(())
+}
+
+/// The intervals that were not over, by their ends.
+pub fn open(conn: &mut Connection) -> Result<Vec<Open>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        timeframe: String,
+        #[diesel(sql_type = Timestamp)]
+        open_time: chrono::NaiveDateTime,
+    }
+    let rows = sql("SELECT timeframe, open_time FROM rollup_open").load::<Row>(conn, "reading what is not over")?;
+    let open = |row: Row| Some((row.timeframe.parse().ok()?, Stamp::from_datetime(row.open_time.and_utc()).ok()?));
+    let mut open: Vec<Open> = rows.into_iter().filter_map(open).collect();
+    open.sort_by_key(|(timeframe, open_time)| (timeframe.end(*open_time), *timeframe));
+    Ok(open)
+}
+
+/// Makes the candles of an interval that is over final; how many.
+pub fn close(batch: &mut Batch<'_>, (timeframe, open_time): Open) -> Result<usize, DbError> {
+    let at = batch.conn.backend().stamp();
+    let doing = "making candles final";
+    let made = sql(format!(
+        "UPDATE candles SET final = TRUE, run_id = ? \
+         WHERE open_time = {at} AND timeframe = ? AND origin = 'rollup' AND final = FALSE"
+    ))
+    .bind(batch.run_id)
+    .bind(open_time.text().as_str())
+    .bind(timeframe.name())
+    .execute(batch.conn, doing)?;
+    sql(format!("DELETE FROM rollup_open WHERE timeframe = ? AND open_time = {at}"))
+        .bind(timeframe.name())
+        .bind(open_time.text().as_str())
+        .execute(batch.conn, doing)?;
+    Ok(made)
+}
+
+/// Deletes candles that were folded here; how many.
+pub fn delete(batch: &mut Batch<'_>, rows: &[CandleRow]) -> Result<usize, DbError> {
+    let at = batch.conn.backend().stamp();
+    let delete = format!(
+        "DELETE FROM candles WHERE asset_id = ? AND vs_currency = ? AND timeframe = ? AND open_time = {at} \
+         AND origin = 'rollup'"
+    );
+    rows.iter().try_fold(0, |deleted, row| {
+        let one = sql(delete.as_str())
+            .bind(row.asset_id)
+            .bind(&*row.vs_currency)
+            .bind(row.candle.timeframe.name())
+            .bind(row.candle.open_time.text().as_str())
+            .execute(batch.conn, "deleting candles of nothing")?;
+        Ok(deleted + one)
+    })
+}
+
+/// Before which moment the observations of which coins are pruned: a bit for each coin.
+#[derive(Default)]
+pub struct Pruned(Vec<(String, Stamp, RoaringTreemap)>);
+
+impl Pruned {
+    /// Brings it up to date with what `prune` did.
+    pub fn refresh(&mut self, conn: &mut Connection) -> Result<(), DbError> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            source: String,
+            #[diesel(sql_type = Timestamp)]
+            before_time: chrono::NaiveDateTime,
+        }
+        for row in sql("SELECT source, before_time FROM pruned").load::<Row>(conn, "reading what is pruned")? {
+            let Ok(before) = Stamp::from_datetime(row.before_time.and_utc()) else { continue };
+            match self.0.iter_mut().find(|(source, ..)| *source == row.source) {
+                Some((_, known, _)) if *known == before => {}
+                Some((_, known, ids)) => (*known, *ids) = (before, coins_of(conn, &row.source)?),
+                None => {
+                    let ids = coins_of(conn, &row.source)?;
+                    self.0.push((row.source, before, ids));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn before(&self, asset_id: i64) -> Option<Stamp> {
+        self.0.iter().find(|(.., ids)| ids.contains(asset_id as u64)).map(|(_, before, _)| *before)
+    }
+}
+
+fn coins_of(conn: &mut Connection, source: &str) -> Result<RoaringTreemap, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Id {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+    }
+    let (mut ids, mut after) = (RoaringTreemap::new(), 0);
+    loop {
+        let page = sql("SELECT id FROM assets WHERE source = ? AND id > ? ORDER BY id LIMIT ?")
+            .bind(source)
+            .bind(after)
+            .bind(IDS_A_PAGE)
+            .load::<Id>(conn, "reading a source's coins")?;
+        let Some(last) = page.last() else { return Ok(ids) };
+        after = last.id;
+        ids.extend(page.into_iter().map(|id| id.id as u64));
+    }
+}
+
+/// Whose coin it is, and what its source calls it.
+pub fn coin(conn: &mut Connection, asset_id: i64) -> Result<(String, String), DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        source: String,
+        #[diesel(sql_type = Text)]
+        source_id: String,
+    }
+    let read = sql("SELECT source, source_id FROM assets WHERE id = ?").bind(asset_id);
+    let row = read.first::<Row>(conn, "looking up a coin")?;
+    Ok(row.map_or_else(|| ("?".to_owned(), asset_id.to_string()), |row| (row.source, row.source_id)))
+}

@@ -1,0 +1,249 @@
+//! Which pieces a candle is folded of: pure, so that a stream, a batch and a rebuild can't differ.
+//!
+//! A candle of a timeframe is made of the real bars of shorter timeframes, the longest of them where
+//! they overlap, and of the observations that no such bar covers. Candles that were folded here are
+//! no pieces of others: a day is folded of what its hours were folded of.
+
+use super::candle::Fold;
+use super::{Bar, Stamp, Timeframe};
+
+/// Folds the pieces of one coin, currency and timeframe, told in the order of their times, of two at
+/// the same time the longer bar first and an observation last. Beside them it carries what is kept of
+/// each interval (`K`): the candle that is stored.
+#[derive(Debug, Clone)]
+pub struct Roller<K> {
+    timeframe: Timeframe,
+    /// Up to here a real bar has told everything.
+    covered: Stamp,
+    /// The interval that pieces are in.
+    open: Stamp,
+    end: Stamp,
+    fold: Option<Fold>,
+    kept: Option<K>,
+}
+
+/// An interval that no more pieces are told of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled<K> {
+    pub open_time: Stamp,
+    /// `None` where there was no piece.
+    pub bar: Option<Bar>,
+    pub kept: Option<K>,
+}
+
+impl<K> Roller<K> {
+    pub fn new(timeframe: Timeframe) -> Self {
+        let origin = Stamp::default();
+        Roller { timeframe, covered: origin, open: origin, end: origin, fold: None, kept: None }
+    }
+
+    pub fn timeframe(&self) -> Timeframe {
+        self.timeframe
+    }
+
+    /// Takes in an observation; the interval that is over by it, if one is.
+    pub fn point(&mut self, at: Stamp, price: f64, market_cap: Option<f64>) -> Option<Settled<K>> {
+        let settled = self.advance(at);
+        if at >= self.covered {
+            self.take(at, &Bar::of_price(price, market_cap));
+        }
+        settled
+    }
+
+    /// Takes in a real bar. One that is not shorter than the timeframe is no piece of it, and one that
+    /// does not open at a multiple of its length is no bar.
+    pub fn bar(&mut self, timeframe: Timeframe, open_time: Stamp, bar: &Bar) -> Option<Settled<K>> {
+        let settled = self.advance(open_time);
+        let is_piece = timeframe < self.timeframe && timeframe.floor(open_time) == open_time;
+        if is_piece && open_time >= self.covered {
+            self.covered = timeframe.end(open_time);
+            self.take(open_time, bar);
+        }
+        settled
+    }
+
+    /// Carries what is kept of the interval that opens then.
+    pub fn keep(&mut self, open_time: Stamp, kept: K) -> Option<Settled<K>> {
+        let settled = self.advance(open_time);
+        self.kept = Some(kept);
+        settled
+    }
+
+    /// The last interval.
+    pub fn finish(&mut self) -> Option<Settled<K>> {
+        let settled = self.settle();
+        *self = Roller::new(self.timeframe);
+        settled
+    }
+
+    fn advance(&mut self, at: Stamp) -> Option<Settled<K>> {
+        if at < self.end {
+            return None;
+        }
+        let settled = self.settle();
+        self.open = self.timeframe.floor(at);
+        self.end = self.timeframe.end(self.open);
+        settled
+    }
+
+    fn settle(&mut self) -> Option<Settled<K>> {
+        let (fold, kept) = (self.fold.take(), self.kept.take());
+        let is_known = fold.is_some() || kept.is_some();
+        is_known.then(|| Settled { open_time: self.open, bar: fold.map(|fold| fold.bar()), kept })
+    }
+
+    fn take(&mut self, at: Stamp, bar: &Bar) {
+        let piece = Fold::of(at, bar);
+        match &mut self.fold {
+            Some(fold) => fold.merge(&piece),
+            None => self.fold = Some(piece),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    fn at(millis: i64) -> Stamp {
+        Stamp::from_millis(1_779_148_800_000 + millis).unwrap()
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Piece {
+        Bar(Timeframe, i64, Bar),
+        Point(i64, f64),
+    }
+
+    impl Piece {
+        fn order(&self) -> (i64, i64) {
+            match self {
+                Piece::Bar(timeframe, open, _) => (*open, -timeframe.seconds()),
+                Piece::Point(at, _) => (*at, 0),
+            }
+        }
+    }
+
+    /// Pieces of two days: points, and bars of every length here and there.
+    fn pieces(seed: u64) -> Vec<Piece> {
+        let mut state = seed;
+        let mut next = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut pieces = Vec::new();
+        for minute in 0..2 * 1440 {
+            if next(3) == 0 {
+                pieces.push(Piece::Point(minute * MINUTE + next(60_000) as i64, 1.0 + next(90) as f64));
+            }
+            for timeframe in Timeframe::ALL {
+                if (minute * MINUTE) % timeframe.millis() == 0 && next(9) == 0 {
+                    let (low, high) = (1.0 + next(40) as f64, 50.0 + next(40) as f64);
+                    let volume = (next(3) > 0).then(|| next(9) as f64);
+                    let bar = Bar { volume, ..Bar::new(low, high, low, high).unwrap() };
+                    pieces.push(Piece::Bar(timeframe, minute * MINUTE, bar));
+                }
+            }
+        }
+        pieces.sort_by_key(Piece::order);
+        pieces
+    }
+
+    fn rolled(timeframe: Timeframe, pieces: &[Piece]) -> Vec<(Stamp, Bar)> {
+        let mut roller = Roller::<()>::new(timeframe);
+        let mut settled = Vec::new();
+        for piece in pieces {
+            settled.extend(match piece {
+                Piece::Bar(timeframe, open, bar) => roller.bar(*timeframe, at(*open), bar),
+                Piece::Point(moment, price) => roller.point(at(*moment), *price, None),
+            });
+        }
+        settled.extend(roller.finish());
+        settled.into_iter().map(|settled| (settled.open_time, settled.bar.unwrap())).collect()
+    }
+
+    #[test]
+    fn every_moment_is_told_once_by_the_longest_bar_that_knows_it() {
+        for seed in 1..6 {
+            let pieces = pieces(seed);
+            for timeframe in Timeframe::ALL {
+                // By the rule itself: what a longer real bar covers does not count.
+                let counts = |piece: &&Piece| {
+                    let (from, length) = match piece {
+                        Piece::Bar(own, open, _) => (*open, *own),
+                        Piece::Point(moment, _) => (*moment, Timeframe::M1),
+                    };
+                    let is_point = matches!(piece, Piece::Point(..));
+                    let covers = |other: &Piece| match other {
+                        Piece::Bar(other, open, _) => {
+                            *other < timeframe
+                                && (is_point || *other > length)
+                                && (*open..*open + other.millis()).contains(&from)
+                        }
+                        Piece::Point(..) => false,
+                    };
+                    (is_point || length < timeframe) && !pieces.iter().any(covers)
+                };
+                let mut expected: Vec<(Stamp, Bar)> = Vec::new();
+                let mut fold: Option<(Stamp, Fold)> = None;
+                for piece in pieces.iter().filter(counts) {
+                    let (moment, bar) = match piece {
+                        Piece::Bar(_, open, bar) => (at(*open), *bar),
+                        Piece::Point(moment, price) => (at(*moment), Bar::of_price(*price, None)),
+                    };
+                    let (open, piece) = (timeframe.floor(moment), Fold::of(moment, &bar));
+                    match &mut fold {
+                        Some((held, fold)) if *held == open => fold.merge(&piece),
+                        _ => {
+                            expected.extend(fold.map(|(open, fold)| (open, fold.bar())));
+                            fold = Some((open, piece));
+                        }
+                    }
+                }
+                expected.extend(fold.map(|(open, fold)| (open, fold.bar())));
+                let rolled = rolled(timeframe, &pieces);
+                assert_eq!(rolled, expected, "{timeframe} {seed}");
+                assert!(rolled.iter().all(|(open, bar)| timeframe.floor(*open) == *open && bar.checked().is_ok()));
+            }
+        }
+    }
+
+    #[test]
+    fn parts_that_begin_with_an_interval_make_what_the_whole_makes() {
+        let pieces = pieces(11);
+        for timeframe in Timeframe::ALL {
+            let whole = rolled(timeframe, &pieces);
+            let (first, second): (Vec<Piece>, Vec<Piece>) =
+                pieces.iter().partition(|piece| piece.order().0 < 1440 * MINUTE);
+            let parts: Vec<_> = rolled(timeframe, &first).into_iter().chain(rolled(timeframe, &second)).collect();
+            assert_eq!(whole, parts, "{timeframe}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_settles_with_its_interval_or_alone() {
+        let mut roller = Roller::new(Timeframe::H1);
+        assert_eq!(roller.keep(at(0), 'a'), None);
+        assert_eq!(roller.point(at(5), 2.0, Some(9.0)), None);
+        let settled = roller.keep(at(60 * MINUTE), 'b').unwrap();
+        let bar = settled.bar.unwrap();
+        assert_eq!((settled.open_time, settled.kept), (at(0), Some('a')));
+        assert_eq!((bar.open, bar.samples, bar.volume, bar.market_cap), (2.0, Some(1), None, Some(9.0)));
+        // Nothing is known of the hours between.
+        let settled = roller.point(at(240 * MINUTE), 3.0, None).unwrap();
+        assert_eq!(settled, Settled { open_time: at(60 * MINUTE), bar: None, kept: Some('b') });
+        assert_eq!(roller.finish().unwrap().open_time, at(240 * MINUTE));
+        assert_eq!(roller.finish(), None);
+    }
+
+    #[test]
+    fn a_bar_that_opens_at_an_odd_time_is_none() {
+        let mut roller = Roller::<()>::new(Timeframe::D1);
+        let bar = Bar::new(1.0, 1.0, 1.0, 1.0).unwrap();
+        assert_eq!(roller.bar(Timeframe::H1, at(30 * MINUTE), &bar), None);
+        assert_eq!(roller.bar(Timeframe::D1, at(0), &bar), None);
+        assert_eq!(roller.finish(), None);
+    }
+}

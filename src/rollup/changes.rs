@@ -1,0 +1,69 @@
+//! What a part of a rollup is going to write: gathered while it folds, written in one transaction.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Interval, Verdict, judge};
+use crate::db::DbError;
+use crate::db::candles::{self, CandleRow};
+use crate::db::rollup::read::Reader;
+use crate::db::rollup::state::{self, Pruned};
+use crate::db::session::Batch;
+use crate::domain::rollup::Settled;
+use crate::domain::{Stamp, Timeframe};
+
+#[derive(Default)]
+pub struct Changes(Vec<(i64, Arc<str>, Timeframe, Settled<CandleRow>)>);
+
+impl Changes {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes down what an interval came to.
+    pub fn note(&mut self, interval: Interval<'_>) {
+        let Interval { asset_id, vs_currency, timeframe, settled } = interval;
+        self.0.push((asset_id, vs_currency.clone(), timeframe, settled));
+    }
+
+    /// Writes what is to be written, and counts it. May be called again when the transaction has to be.
+    pub fn write(
+        &self,
+        batch: &mut Batch<'_>,
+        now: Stamp,
+        pruned: &mut Pruned,
+        reader: &Reader,
+    ) -> Result<(), DbError> {
+        // Only now: what `prune` deleted before the pieces were read must be known here.
+        pruned.refresh(&mut reader.borrow_mut().conn)?;
+        let (mut rows, mut gone, mut open, mut unchanged) = (Vec::new(), Vec::new(), BTreeSet::new(), 0);
+        for (asset_id, vs_currency, timeframe, settled) in &self.0 {
+            let (asset_id, timeframe) = (*asset_id, *timeframe);
+            match (judge(timeframe, settled, now, pruned.before(asset_id)), &settled.kept) {
+                (Verdict::Write(candle), _) => {
+                    if !candle.is_final {
+                        open.insert((candle.timeframe, candle.open_time));
+                    }
+                    rows.push(CandleRow { asset_id, vs_currency: vs_currency.clone(), candle });
+                }
+                (Verdict::Delete, Some(row)) => gone.push(row.clone()),
+                (Verdict::Keep, Some(_)) => unchanged += 1,
+                (Verdict::Keep | Verdict::Delete, None) => {}
+            }
+        }
+        let gone = state::delete(batch, &gone)? as i64;
+        let stored = candles::upsert(batch, &mut rows)?;
+        state::add_open(batch, &open)?;
+        let (written, updated) = ((stored.new + stored.updated) as i64 + gone, stored.updated as i64 + gone);
+        let unchanged = unchanged + stored.unchanged as i64;
+        batch.tally.read += written + unchanged;
+        batch.tally.written += written;
+        batch.tally.updated += updated;
+        batch.tally.unchanged += unchanged;
+        Ok(())
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,267 @@
+//! Stored observations and real bars into candles: `db::rollup::read` feeds, `domain::rollup` folds,
+//! and whoever asks takes what an interval came to: `build` everything, `marked` what changed, `verify`
+//! what is stored.
+//!
+//! Nothing is held but the intervals that pieces are in, so memory grows with nothing.
+
+pub mod build;
+mod changes;
+pub mod marked;
+pub mod verify;
+
+use std::sync::Arc;
+
+use crate::db::DbError;
+use crate::db::candles::CandleRow;
+use crate::domain::rollup::{Roller, Settled};
+use crate::domain::{Bar, Candle, Origin, Stamp, Timeframe};
+
+/// A stored observation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    pub asset_id: i64,
+    pub vs_currency: Arc<str>,
+    pub at: Stamp,
+    pub price: f64,
+    pub market_cap: Option<f64>,
+}
+
+/// Rows one after the other, from wherever they are.
+pub trait Feed<T> {
+    fn next(&mut self) -> Result<Option<T>, DbError>;
+}
+
+impl<T, I: Iterator<Item = T>> Feed<T> for I {
+    fn next(&mut self) -> Result<Option<T>, DbError> {
+        Ok(Iterator::next(self))
+    }
+}
+
+/// An interval of a coin in one currency, with the candle that is stored of it.
+pub struct Interval<'a> {
+    pub asset_id: i64,
+    pub vs_currency: &'a Arc<str>,
+    pub timeframe: Timeframe,
+    pub settled: Settled<CandleRow>,
+}
+
+/// Who wants to know.
+pub trait Taker {
+    fn take(&mut self, interval: Interval<'_>) -> Result<(), DbError>;
+
+    /// A coin is done, in all currencies; `points` were read of it since the last time.
+    fn done(&mut self, _asset_id: i64, _points: usize) -> Result<(), DbError> {
+        Ok(())
+    }
+}
+
+/// Folds two feeds into candles of some timeframes. Both are in the order of coin, currency (byte by
+/// byte) and time; of candles that open at the same time the longest comes first.
+pub fn fold(
+    timeframes: &[Timeframe],
+    points: &mut dyn Feed<Point>,
+    candles: &mut dyn Feed<CandleRow>,
+    taker: &mut dyn Taker,
+) -> Result<(), DbError> {
+    let mut rollers: Vec<Roller<CandleRow>> = timeframes.iter().map(|timeframe| Roller::new(*timeframe)).collect();
+    let (mut point, mut candle) = (points.next()?, candles.next()?);
+    loop {
+        let of_point = point.as_ref().map(|point| (point.asset_id, &point.vs_currency));
+        let of_candle = candle.as_ref().map(|candle| (candle.asset_id, &candle.vs_currency));
+        let Some((asset_id, vs_currency)) = of_point.into_iter().chain(of_candle).min() else { break };
+        let vs_currency = vs_currency.clone();
+        let mut count = 0;
+        loop {
+            let is_ours = |id: i64, vs: &Arc<str>| id == asset_id && *vs == vs_currency;
+            let next_point = point.as_ref().filter(|point| is_ours(point.asset_id, &point.vs_currency));
+            let next_candle = candle.as_ref().filter(|candle| is_ours(candle.asset_id, &candle.vs_currency));
+            let candle_first = match (next_point, next_candle) {
+                (None, None) => break,
+                (Some(point), Some(candle)) => candle.candle.open_time <= point.at,
+                (point, _) => point.is_none(),
+            };
+            if candle_first && let Some(row) = candle.take() {
+                candle = candles.next()?;
+                for roller in &mut rollers {
+                    let timeframe = roller.timeframe();
+                    let Candle { open_time, bar, origin, .. } = &row.candle;
+                    let settled = if row.candle.timeframe == timeframe {
+                        roller.keep(*open_time, row.clone())
+                    } else if *origin != Origin::Rollup {
+                        roller.bar(row.candle.timeframe, *open_time, bar)
+                    } else {
+                        None
+                    };
+                    if let Some(settled) = settled {
+                        taker.take(Interval { asset_id, vs_currency: &vs_currency, timeframe, settled })?;
+                    }
+                }
+            } else if let Some(Point { at, price, market_cap, .. }) = point {
+                count += 1;
+                for roller in &mut rollers {
+                    if let Some(settled) = roller.point(at, price, market_cap) {
+                        let timeframe = roller.timeframe();
+                        taker.take(Interval { asset_id, vs_currency: &vs_currency, timeframe, settled })?;
+                    }
+                }
+                point = points.next()?;
+            }
+        }
+        for roller in &mut rollers {
+            if let Some(settled) = roller.finish() {
+                let timeframe = roller.timeframe();
+                taker.take(Interval { asset_id, vs_currency: &vs_currency, timeframe, settled })?;
+            }
+        }
+        let next = [point.as_ref().map(|point| point.asset_id), candle.as_ref().map(|candle| candle.asset_id)];
+        if next.into_iter().flatten().all(|next| next != asset_id) {
+            taker.done(asset_id, count)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to become of the stored candle of an interval.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It is right, or not ours to judge.
+    Keep,
+    /// It is to be this one.
+    Write(Candle),
+    /// Nothing is known of the interval any more, and nothing is invented.
+    Delete,
+}
+
+/// Compares an interval with the candle that is stored of it. Of coins whose older observations are
+/// pruned, a candle stays that was made of at least as many as are left.
+pub fn judge(timeframe: Timeframe, settled: &Settled<CandleRow>, now: Stamp, pruned: Option<Stamp>) -> Verdict {
+    let Settled { open_time, bar, kept } = settled;
+    let stored = kept.as_ref().map(|row| row.candle);
+    if stored.is_some_and(|stored| stored.origin != Origin::Rollup) {
+        return Verdict::Keep;
+    }
+    let candle = bar.map(|bar| {
+        let is_final = timeframe.end(*open_time) <= now;
+        Candle { timeframe, open_time: *open_time, bar, origin: Origin::Rollup, is_final }
+    });
+    let samples = |bar: &Bar| bar.samples.unwrap_or(0);
+    match (candle, stored) {
+        (None, None) => Verdict::Keep,
+        (Some(candle), None) => Verdict::Write(candle),
+        (candle, Some(stored)) => {
+            let left = candle.as_ref().map_or(0, |candle| samples(&candle.bar));
+            if pruned.is_some_and(|before| *open_time < before) && samples(&stored.bar) >= left {
+                return Verdict::Keep;
+            }
+            match candle {
+                None => Verdict::Delete,
+                Some(candle) if candle == stored => Verdict::Keep,
+                Some(candle) => Verdict::Write(candle),
+            }
+        }
+    }
+}
+
+/// The timeframes of the candles that these are folded of, or compared with.
+fn read_for(timeframes: &[Timeframe]) -> Vec<Timeframe> {
+    let longest = timeframes.iter().max().copied();
+    Timeframe::ALL.into_iter().filter(|of| Some(*of) < longest || timeframes.contains(of)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> Stamp {
+        Stamp::from_millis(1_779_148_800_000 + minute * 60_000).unwrap()
+    }
+
+    fn row(asset_id: i64, timeframe: Timeframe, minute: i64, origin: Origin, price: f64) -> CandleRow {
+        let bar = Bar { samples: Some(3), ..Bar::of_price(price, None) };
+        let candle = Candle { timeframe, open_time: at(minute), bar, origin, is_final: true };
+        CandleRow { asset_id, vs_currency: "usd".into(), candle }
+    }
+
+    fn point(asset_id: i64, vs: &str, minute: i64, price: f64) -> Point {
+        Point { asset_id, vs_currency: vs.into(), at: at(minute), price, market_cap: None }
+    }
+
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl Taker for Seen {
+        fn take(&mut self, interval: Interval<'_>) -> Result<(), DbError> {
+            let Settled { open_time, bar, kept } = &interval.settled;
+            let close = bar.map_or("-".to_owned(), |bar| bar.close.to_string());
+            let kept = kept.as_ref().map_or("-".to_owned(), |kept| kept.candle.bar.close.to_string());
+            let (id, vs, timeframe) = (interval.asset_id, interval.vs_currency, interval.timeframe);
+            self.0.push(format!("{id} {vs} {timeframe} {} {close} {kept}", &open_time.to_string()[8..13]));
+            Ok(())
+        }
+
+        fn done(&mut self, asset_id: i64, _points: usize) -> Result<(), DbError> {
+            self.0.push(format!("{asset_id} done"));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn feeds_meet_coin_by_coin_and_currency_by_currency() {
+        let points =
+            [point(1, "eur", 0, 1.0), point(1, "usd", 0, 2.0), point(1, "usd", 70, 3.0), point(3, "usd", 0, 4.0)];
+        let candles = [
+            row(1, Timeframe::H1, 0, Origin::Rollup, 20.0),
+            row(1, Timeframe::M15, 75, Origin::Source, 30.0),
+            row(2, Timeframe::H1, 120, Origin::Source, 50.0),
+            row(3, Timeframe::D1, 0, Origin::Source, 40.0),
+        ];
+        let mut seen = Seen::default();
+        let timeframes = [Timeframe::H1, Timeframe::D1];
+        fold(&timeframes, &mut points.into_iter(), &mut candles.into_iter(), &mut seen).unwrap();
+        assert_eq!(
+            seen.0,
+            [
+                "1 eur 1h 19 00 1 -",
+                "1 eur 1d 19 00 1 -",
+                "1 usd 1h 19 00 2 20",
+                "1 usd 1h 19 01 30 -",
+                "1 usd 1d 19 00 30 -",
+                "1 done",
+                "2 usd 1h 19 02 - 50",
+                "2 usd 1d 19 00 50 -",
+                "2 done",
+                "3 usd 1h 19 00 4 -",
+                "3 usd 1d 19 00 4 40",
+                "3 done",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_stored_candle_is_judged() {
+        let judge = |bar: Option<Bar>, kept: Option<CandleRow>, now: i64, pruned: Option<Stamp>| {
+            let settled = Settled { open_time: at(0), bar, kept };
+            super::judge(Timeframe::H1, &settled, at(now), pruned)
+        };
+        let bar = |price: f64| Bar { samples: Some(3), ..Bar::of_price(price, None) };
+        let ours = || Some(row(1, Timeframe::H1, 0, Origin::Rollup, 1.0));
+        let real = || Some(row(1, Timeframe::H1, 0, Origin::Archive, 1.0));
+        let written = |verdict: Verdict| match verdict {
+            Verdict::Write(candle) => (candle.bar.close, candle.is_final, candle.origin),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(written(judge(Some(bar(2.0)), None, 60, None)), (2.0, true, Origin::Rollup));
+        assert_eq!(written(judge(Some(bar(1.0)), ours(), 59, None)), (1.0, false, Origin::Rollup));
+        assert_eq!(judge(Some(bar(1.0)), ours(), 60, None), Verdict::Keep);
+        assert_eq!(judge(Some(bar(2.0)), real(), 60, None), Verdict::Keep);
+        assert_eq!(judge(None, real(), 60, None), Verdict::Keep);
+        assert_eq!(judge(None, ours(), 60, None), Verdict::Delete);
+        // What was pruned can't be folded again.
+        let (before, behind) = (Some(at(0)), Some(at(1)));
+        assert_eq!(judge(None, ours(), 60, behind), Verdict::Keep);
+        assert_eq!(judge(Some(bar(2.0)), ours(), 60, behind), Verdict::Keep);
+        assert_eq!(judge(None, ours(), 60, before), Verdict::Delete);
+        let more = Bar { samples: Some(4), ..bar(2.0) };
+        assert_eq!(written(judge(Some(more), ours(), 60, behind)).0, 2.0);
+    }
+}
