@@ -48,7 +48,7 @@ fn the_three_schemas_are_the_same() {
     ] {
         assert!(sqlite.iter().any(|line| line.starts_with(&format!("table {table} "))), "{table}");
     }
-    for view in ["latest_prices", "cap_top_10", "vol_top_10", "quotes_coins"] {
+    for view in ["latest_prices", "cap_top_10", "vol_top_10", "quotes_coins", "daily_prices"] {
         assert!(sqlite.iter().any(|line| line.starts_with(&format!("view {view} "))), "{view}");
     }
     // SQLite knows one size of whole numbers.

@@ -30,6 +30,7 @@ on_every_database!(
     verify_finds_what_was_tampered_with,
     batch_and_stream_come_to_the_same_candles,
     final_candles_are_published_and_changed_ones_again,
+    a_day_has_one_row_in_daily_prices,
 );
 
 const DAY: i64 = 1_779_148_800_000; // 2026-05-19T00:00:00Z
@@ -635,4 +636,49 @@ fn final_candles_are_published_and_changed_ones_again(db: &TestDb) {
     );
     rollup(db, &[]);
     assert_eq!((publish(), topic.read().len()), (1, 5));
+}
+
+fn a_day_has_one_row_in_daily_prices(db: &TestDb) {
+    assets(db, 4);
+    let told = |id: i64, hour: i64, number: Option<f64>, volume: Option<f64>, cap: Option<f64>| {
+        let Told::Price(mut row) = price(id, "usd", DAY + hour * HOUR, number, cap) else { unreachable!() };
+        row.figures.set(Column::Volume24h, volume).unwrap();
+        Told::Price(row)
+    };
+    let rows = || {
+        db.lines(
+            "SELECT source, source_id, symbol, name, vs_currency, CONCAT('', day), close, volume_24h, market_cap \
+             FROM daily_prices ORDER BY asset_id, vs_currency, day",
+        )
+    };
+    store_all(
+        db,
+        &[
+            told(1, 1, Some(1.0), Some(10.0), Some(100.0)),
+            told(1, 23, Some(2.0), Some(20.0), None),
+            told(1, 24, Some(3.0), None, None),
+            told(2, 1, None, Some(5.0), None),
+        ],
+    );
+    let expected = ["s1|c1|c|c|usd|2026-05-19|2.0|20.0|100.0", "s1|c1|c|c|usd|2026-05-20|3.0|NULL|NULL"];
+    // Before anything is rolled up, and after.
+    assert_eq!(rows(), expected);
+    rollup(db, &[]);
+    assert_eq!(rows(), expected);
+    // A day that no rollup has seen, and a real bar with nothing beside it.
+    store_all(db, &[told(1, 48, Some(4.0), Some(40.0), Some(400.0)), told(3, 5, Some(7.0), None, None)]);
+    let made = Bar { market_cap: Some(9.0), ..Bar::new(5.0, 6.0, 5.0, 5.5).unwrap() };
+    store_all(db, &[bar(4, "eur", Timeframe::D1, DAY - 24 * HOUR, Origin::Archive, made)]);
+    let more = [
+        expected[0],
+        expected[1],
+        "s1|c1|c|c|usd|2026-05-21|4.0|40.0|400.0",
+        "s1|c3|c|c|usd|2026-05-19|7.0|NULL|NULL",
+        "s0|c4|c|c|eur|2026-05-18|5.5|NULL|9.0",
+    ];
+    assert_eq!(rows(), more);
+    rollup(db, &[]);
+    assert_eq!(rows(), more);
+    let one = "SELECT close FROM daily_prices WHERE source_id = 'c1' AND day = '2026-05-20'";
+    assert_eq!(db.lines(one), ["3.0"]);
 }

@@ -1,3 +1,4 @@
+DROP VIEW daily_prices;
 DROP INDEX candles_by_run ON candles;
 ALTER TABLE stream_offsets DROP COLUMN topic_id;
 DROP TABLE import_positions;
