@@ -2,7 +2,7 @@
 # What the container does, by its first word:
 #   cron (the default)        tables, a look at everything, then the schedule of docker/crontab
 #   stream [OPTIONS]          tables, a look at everything, then coinetl consume
-#   pipeline [OPTIONS]        scripts/pipeline.sh once: db-setup, assets upsert, prices insert
+#   pipeline [OPTIONS]        scripts/pipeline.sh once: db-setup, assets upsert, prices insert, candles rollup
 #   anything else             a command of coinetl:  docker run --rm coinetl prices insert --top 10
 set -euo pipefail
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole job once, made for cron: db-setup, assets upsert, prices insert, and publish where a broker is set.
+# The whole job once, made for cron: db-setup, assets upsert, prices insert, candles rollup, and publish where a
+# broker is set.
 # See --help.
 set -euo pipefail
 export LC_NUMERIC=C # a decimal point in the seconds, whatever the machine's language
@@ -11,8 +12,9 @@ usage: scripts/pipeline.sh [GLOBAL OPTIONS] [options of `prices insert`]
   scripts/pipeline.sh --top 1000
   scripts/pipeline.sh --vs usd,eur --database-url mysql://coinetl@localhost/coinetl
 
-Runs `coinetl db-setup`, `coinetl assets upsert`, `coinetl prices insert` in the repository's folder, so a
-relative path (sqlite://coinetl.db, the .env file) means that folder, wherever it is started from.
+Runs `coinetl db-setup`, `coinetl assets upsert`, `coinetl prices insert`, `coinetl candles rollup` in the
+repository's folder, so a relative path (sqlite://coinetl.db, the .env file) means that folder, wherever it is
+started from. The rollup is of all sources, and waits two minutes for that of another pipeline.
 Where KAFKA_BOOTSTRAP_SERVERS is set, in the environment or in .env, `coinetl publish` is the last step.
 COINETL_DIR names another folder; the Debian package's is /var/lib/coinetl.
 
@@ -25,7 +27,8 @@ line. On a terminal a step's whole output comes first. stderr is coinetl's own: 
 The binary: $COINETL_BIN, else target/release/coinetl, else coinetl in the PATH.
 
 Exit codes: that of the step that failed, and the steps after it are not run; but 3 (part of it stored) does
-not stop the rest, and is the code in the end. If the previous run is still at it, the step that finds the
+not stop the rest, and is the code in the end. A rollup that fails stops nothing: prices are stored and sent all the
+same, the next run folds what is left, and the code in the end is the rollup's, 3 instead of 75. If the previous run is still at it, the step that finds the
 other busy ends with 75 and nothing is doubled or lost; with --wait 5m it waits for its turn first.
 TEXT
 }
@@ -125,9 +128,20 @@ main() {
   step prices-insert prices insert "${prices[@]}"
   ((code == 0 || code == 3)) || return "$code"
   ((code == 0)) || worst=$code
+  local -a patience=(--wait 2m)
+  if [[ " ${globals[*]} " == *" --wait"* ]]; then
+    patience=()
+  fi
+  step candles-rollup candles rollup "${patience[@]}"
+  # 75 would say that nothing is stored.
+  case $code in
+    0) ;;
+    75) worst=3 ;;
+    *) worst=$code ;;
+  esac
   if has_broker; then
     step publish publish
-    ((code == 0 || (code == 3 && worst == 3))) || return "$code"
+    ((code == 0 || (code == 3 && worst != 0))) || return "$code"
   fi
   return "$worst"
 }

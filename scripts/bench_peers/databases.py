@@ -22,6 +22,17 @@ class Sqlite:
     null = ""
     loader = ".import"
     merger = ".import into a temporary table, INSERT … ON CONFLICT DO UPDATE"
+    before_series = ""
+    whole_read = ("SELECT {columns} FROM {table}",)
+
+    def numbers(self, count):
+        return f"WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count} - 1)"
+
+    def moment(self, seconds):
+        return f"strftime('%Y-%m-%d %H:%M:%S.000', unixepoch('2026-03-01') + {seconds}, 'unixepoch')"
+
+    def text(self, number):
+        return f"'coin-' || {number}"
 
     def url(self, name):
         return f"sqlite://{self.file(name)}"
@@ -71,6 +82,17 @@ class MariaDb(Server):
     null = "\\N"
     loader = "LOAD DATA LOCAL INFILE"
     merger = "LOAD DATA LOCAL INFILE … REPLACE"
+    before_series = "SET max_recursive_iterations = 100000000; "
+    whole_read = ("SELECT {columns} FROM {table}",)
+
+    def numbers(self, count):
+        return f"WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count} - 1)"
+
+    def moment(self, seconds):
+        return f"TIMESTAMPADD(SECOND, {seconds}, '2026-03-01')"
+
+    def text(self, number):
+        return f"CONCAT('coin-', {number})"
 
     def client(self, *more):
         return ["mariadb", "--no-defaults", "--protocol=tcp", "--host=127.0.0.1", f"--port={self.port}"] + [
@@ -109,6 +131,20 @@ class Postgres(Server):
     null = "\\N"
     loader = "\\copy"
     merger = "\\copy into a temporary table, INSERT … ON CONFLICT DO UPDATE"
+    before_series = ""
+    whole_read = (
+        "COPY (SELECT {columns} FROM {table}) TO STDOUT",
+        "COPY (SELECT {columns} FROM {table}) TO STDOUT (FORMAT binary)",
+    )
+
+    def numbers(self, count):
+        return f"WITH numbers (n) AS (SELECT * FROM generate_series(0, {count} - 1))"
+
+    def moment(self, seconds):
+        return f"TIMESTAMP '2026-03-01' + ({seconds}) * INTERVAL '1 second'"
+
+    def text(self, number):
+        return f"'coin-' || {number}"
 
     def client(self, name, *more):
         return ["psql", "--no-psqlrc", "--quiet", "--no-password", "--host=127.0.0.1", f"--port={self.port}"] + [

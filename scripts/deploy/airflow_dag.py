@@ -1,4 +1,5 @@
-"""coinetl on Airflow 2.10+ and 3.x: two DAGs of the same three steps, db-setup, assets upsert, prices insert.
+"""coinetl on Airflow 2.10+ and 3.x: two DAGs of the same four steps, db-setup, assets upsert, prices insert,
+candles rollup.
 
 Copy this file into the DAGs folder. What it takes from the worker's (and the DAG processor's) environment:
 
@@ -90,7 +91,8 @@ def coinetl_dag(dag_id: str, schedule: str, options: str, description: str) -> D
         db_setup = CoinetlOperator(task_id="db_setup", command="db-setup")
         assets_upsert = CoinetlOperator(task_id="assets_upsert", command="assets upsert")
         prices_insert = CoinetlOperator(task_id="prices_insert", command=f"prices insert {options}".strip())
-        db_setup >> assets_upsert >> prices_insert
+        candles_rollup = CoinetlOperator(task_id="candles_rollup", command="candles rollup --wait 2m")
+        db_setup >> assets_upsert >> prices_insert >> candles_rollup
     return dag
 
 

@@ -280,5 +280,6 @@ mod tests {
         assert_eq!(cost("pipeline.sh", "coinbase").unwrap(), Cost { calls: 2, credits: 0 });
         assert!(cost("pipeline.sh --top 5", "coinbase").unwrap_err().0.contains("would end with 2"));
         assert_eq!(cost("coinetl db-setup", "coingecko").unwrap(), Cost::default());
+        assert_eq!(cost("coinetl candles rollup --timeframe 1h,1d", "coingecko").unwrap(), Cost::default());
     }
 }
