@@ -14,7 +14,8 @@ use crate::domain::{Stamp, Timeframe};
 
 /// Marks of a day that are read at a time.
 const MARKS: usize = 10_000;
-/// Coins a transaction: it begins with few, and takes as many as come to so many rows.
+/// Coins a transaction, each day of one counted: it begins with few, and takes as many as come to so
+/// many rows.
 const FEWEST: i64 = 32;
 const MOST: i64 = 2_000;
 const ROWS: i64 = 30_000;
@@ -27,7 +28,7 @@ pub fn fold_marked(session: &mut Session, url: &DatabaseUrl) -> Result<(), DbErr
         return Ok(());
     }
     let reader = RefCell::new(open(url, Absent::Fail)?);
-    let mut work = Work { timeframes, pruned: Pruned::default(), reader, coins: FEWEST };
+    let mut work = Work { timeframes, pruned: Pruned::default(), reader, coins: FEWEST, parts: Vec::new() };
     while let Some((day, vs_currency)) = next {
         let vs_currency: Arc<str> = vs_currency.into();
         loop {
@@ -37,10 +38,11 @@ pub fn fold_marked(session: &mut Session, url: &DatabaseUrl) -> Result<(), DbErr
             if are_all {
                 break;
             }
+            work.flush(session)?;
         }
         next = marks::next_day(session.conn(), Some((day, &vs_currency)))?;
     }
-    Ok(())
+    work.flush(session)
 }
 
 struct Work {
@@ -49,6 +51,18 @@ struct Work {
     reader: Reader,
     /// How many coins the next transaction takes.
     coins: i64,
+    /// What it takes so far.
+    parts: Vec<Part>,
+}
+
+/// Some coins of a day, and their marks.
+struct Part {
+    day: Stamp,
+    vs_currency: Arc<str>,
+    segments: Vec<Segment>,
+    marks: Vec<Mark>,
+    /// What is left of marks that go on behind these coins.
+    rest: Vec<Mark>,
 }
 
 impl Work {
@@ -59,37 +73,55 @@ impl Work {
         vs_currency: &Arc<str>,
         mut marks: Vec<Mark>,
     ) -> Result<(), DbError> {
-        let mut segments = marks::segments(&marks);
-        segments.reverse();
-        while !segments.is_empty() {
-            let part = next_part(&mut segments, self.coins);
-            let Some(last) = part.last().map(|segment| segment.last) else { break };
+        let mut left = marks::segments(&marks);
+        left.reverse();
+        while !left.is_empty() {
+            let segments = next_part(&mut left, self.coins - self.queued());
+            let Some(last) = segments.last().map(|segment| segment.last) else { break };
             let (done, later): (Vec<Mark>, Vec<Mark>) = marks.into_iter().partition(|mark| mark.first <= last);
-            // What is left of marks that go on behind this part.
-            let mut rest: Vec<Mark> = done
-                .iter()
-                .filter(|mark| mark.last > last)
-                .map(|mark| Mark { first: last + 1, ..mark.clone() })
-                .collect();
+            let behind = |mark: &Mark| Mark { first: last + 1, ..mark.clone() };
+            let mut rest: Vec<Mark> = done.iter().filter(|mark| mark.last > last).map(behind).collect();
             rest.sort();
             rest.dedup();
-            let rows = session.batch(|batch| {
-                // The marks first: what is read afterwards holds all that they tell of.
-                marks::take(batch, &done)?;
-                marks::add(batch, &rest)?;
-                let now = clock::now(batch.conn)?;
-                let (mut changes, mut rows) = (Changes::default(), 0);
-                for segment in &part {
-                    rows += self.fold(day, vs_currency, segment, &mut changes)?;
-                }
-                changes.write(batch, now, &mut self.pruned, &self.reader)?;
-                Ok(rows)
-            })?;
-            let coins: i64 = part.iter().map(|segment| segment.last - segment.first + 1).sum();
-            self.coins = (coins * ROWS / (rows.max(1) as i64)).clamp(1, (self.coins * 4).min(MOST)).max(1);
             marks = later;
-            marks.extend(rest);
+            marks.extend(rest.iter().cloned());
+            self.parts.push(Part { day, vs_currency: vs_currency.clone(), segments, marks: done, rest });
+            if self.queued() >= self.coins {
+                self.flush(session)?;
+            }
         }
+        Ok(())
+    }
+
+    fn queued(&self) -> i64 {
+        let segments = self.parts.iter().flat_map(|part| &part.segments);
+        segments.map(|segment| segment.last - segment.first + 1).sum()
+    }
+
+    /// Folds what is taken, in one transaction.
+    fn flush(&mut self, session: &mut Session) -> Result<(), DbError> {
+        let coins = self.queued();
+        let parts = std::mem::take(&mut self.parts);
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let rows = session.batch(|batch| {
+            // The marks first: what is read afterwards holds all that they tell of.
+            for part in &parts {
+                marks::take(batch, &part.marks)?;
+                marks::add(batch, &part.rest)?;
+            }
+            let now = clock::now(batch.conn)?;
+            let (mut changes, mut rows) = (Changes::default(), 0);
+            for part in &parts {
+                for segment in &part.segments {
+                    rows += self.fold(part.day, &part.vs_currency, segment, &mut changes)?;
+                }
+            }
+            changes.write(batch, now, &mut self.pruned, &self.reader)?;
+            Ok(rows)
+        })?;
+        self.coins = (coins * ROWS / (rows.max(1) as i64)).clamp(1, (self.coins * 4).min(MOST));
         Ok(())
     }
 
