@@ -59,6 +59,8 @@ pub struct Settings {
     pub broker: Option<BrokerSettings>,
     pub timeout: Duration,
     pub backoff: Duration,
+    /// What a new database is filled from.
+    pub seed_archive: Option<PathBuf>,
     pub rust_log: Option<String>,
     /// Where `.env` was read from, if there is one.
     pub dot_env: Option<PathBuf>,
@@ -145,6 +147,7 @@ impl Settings {
             broker: BrokerSettings::read(&env.beginning_with("KAFKA_")),
             timeout: duration(env, "COINETL_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT),
             backoff: duration(env, "COINETL_BACKOFF")?.unwrap_or(DEFAULT_BACKOFF),
+            seed_archive: env.get("COINETL_SEED_ARCHIVE").map(PathBuf::from),
             rust_log: env.get("RUST_LOG"),
             dot_env: env.file.clone(),
         })

@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::Context;
 use super::output::{Outcome, Report};
+use super::{Context, import};
 use crate::db::{Absent, DbError, migrate, open};
 use crate::exit::Exit;
+
+const NAME: &str = "db-setup";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,11 +22,14 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let url = &context.settings.database_url;
     let (applied, pending) = if args.check { (Vec::new(), pending(context)?) } else { (apply(context)?, Vec::new()) };
-    let mut report = Report::new("db-setup", "");
-    report.seconds = started.elapsed().as_secs_f64();
+    let seed = match &context.settings.seed_archive {
+        Some(path) if !args.check => import::seed(path, context)?,
+        _ => None,
+    };
+    let mut report = Report::new(NAME, "");
     report.more.insert("applied".into(), json!(applied));
     report.more.insert("pending".into(), json!(pending));
-    let (exit, text) = if !pending.is_empty() {
+    let (mut exit, mut text) = if !pending.is_empty() {
         report.status = crate::db::runs::Status::Failed.name();
         report.error = Some(format!("{} migrations are pending; run `coinetl db-setup`", pending.len()));
         (Exit::No, String::new())
@@ -33,6 +38,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     } else {
         (Exit::Ok, format!("{url}: {} migration(s) applied: {}", applied.len(), applied.join(", ")))
     };
+    if let Some(seed) = seed {
+        // The counts are those of the import, which is a run of its own.
+        text = [text, seed.text].join("\n");
+        exit = seed.exit;
+        report = Report { command: NAME.to_owned(), more: report.more, ..seed.report };
+    }
+    report.seconds = started.elapsed().as_secs_f64();
     Ok(Outcome::new(exit, report, text))
 }
 

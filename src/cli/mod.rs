@@ -9,6 +9,7 @@ mod db_setup;
 mod dead_letters;
 mod doctor;
 mod heartbeat;
+mod import;
 mod logging;
 mod output;
 mod ping;
@@ -104,6 +105,8 @@ enum Command {
     Quotes(QuotesCommand),
     /// Tell what a month costs, in calls and credits, before any are spent
     Plan(plan::Args),
+    /// Import files, folders and zip archives of historical candles or prices
+    Import(import::Args),
     /// Delete old observations that are folded into candles
     Prune(prune::Args),
     /// Try everything that a run needs, and say what to do about what is not well
@@ -252,6 +255,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Candles(CandlesCommand::Rollup(args)) => candles::rollup::run(args, context),
         Command::Quotes(QuotesCommand::Publish(args)) => quotes::run(args, context),
         Command::Plan(args) => plan::run(args, context),
+        Command::Import(args) => import::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Sandbox(args) => sandbox::run(args, context),
@@ -272,6 +276,7 @@ impl Command {
             Command::Candles(CandlesCommand::Rollup(_)) => candles::rollup::NAME,
             Command::Quotes(QuotesCommand::Publish(_)) => quotes::NAME,
             Command::Plan(_) => plan::NAME,
+            Command::Import(_) => import::NAME,
             Command::Prune(_) => prune::NAME,
             Command::Doctor(_) => doctor::NAME,
             Command::Sandbox(_) => "sandbox",
@@ -289,6 +294,7 @@ impl Command {
                 | Command::Publish(_)
                 | Command::Quotes(_)
                 | Command::Candles(_)
+                | Command::Import(_)
                 | Command::Prune(_)
         )
     }

@@ -206,7 +206,7 @@ pub fn pace(conn: &mut Connection, settings: &Settings, vendor: &Vendor) -> Resu
 
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by a signal; run again to get the rest")]
-struct Interrupted;
+pub struct Interrupted;
 
 /// Whom a rate limit belongs to: the host, shared by all its paths and all who share the database.
 pub fn api_name(access: &Access) -> String {
@@ -220,7 +220,13 @@ pub fn api_name(access: &Access) -> String {
 }
 
 /// Ends the run in the database and puts its result into words.
-fn conclude(session: &mut Session, command: &str, run_id: i64, unmade: Cost, result: anyhow::Result<Done>) -> Outcome {
+pub fn conclude(
+    session: &mut Session,
+    command: &str,
+    run_id: i64,
+    unmade: Cost,
+    result: anyhow::Result<Done>,
+) -> Outcome {
     let tally = session.tally();
     let mut busy = false;
     let (mut status, mut exit, mut error, done) = match result {

@@ -127,6 +127,53 @@ pub fn active_after(conn: &mut Connection, source: &str, after: i64, limit: i64)
     Ok(ActivePart { coins, next })
 }
 
+/// A part of a source's coins, active or not.
+#[derive(Debug, Default)]
+pub struct StoredPart {
+    pub coins: Vec<Asset>,
+    /// Where the next part begins; `None` when there is none.
+    pub next: Option<i64>,
+}
+
+/// The source's coins among the `limit` stored coins of all sources behind the id `after`.
+pub fn stored_after(conn: &mut Connection, source: &str, after: i64, limit: i64) -> Result<StoredPart, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Text)]
+        source: String,
+        #[diesel(sql_type = Text)]
+        source_id: String,
+        #[diesel(sql_type = Text)]
+        symbol: String,
+        #[diesel(sql_type = Text)]
+        name: String,
+        #[diesel(sql_type = Bool)]
+        active: bool,
+    }
+    let read = "SELECT id, source, source_id, symbol, name, active FROM assets WHERE id > ? ORDER BY id LIMIT ?";
+    let rows = sql(read).bind(after).bind(limit).load::<Row>(conn, "reading coins")?;
+    let next = rows.last().map(|row| row.id).filter(|_| rows.len() as i64 == limit);
+    let of_source = rows.into_iter().filter(|row| row.source == source);
+    let coins =
+        of_source.map(|Row { id, source_id, symbol, name, active, .. }| Asset { id, source_id, symbol, name, active });
+    Ok(StoredPart { coins: coins.collect(), next })
+}
+
+/// Whether there is a coin, a price or a candle.
+pub fn is_any_data(conn: &mut Connection) -> Result<bool, DbError> {
+    for table in ["assets", "prices", "candles"] {
+        // Not COUNT(*): there may be a hundred million.
+        let number = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
+        let read = format!("SELECT CAST(1 AS {number}) AS n FROM {table} LIMIT 1");
+        if sql(read).first::<Number>(conn, "looking for data")?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Adds coins that are not stored yet and returns their ids, in the order of `coins`.
 ///
 /// Ids are given out here, one after the other, not by the database: its own counters leave holes

@@ -1,5 +1,6 @@
 //! Where batches go. A sink writes some batches in one transaction, with the run's counts.
 
+pub mod archive;
 pub mod assets;
 pub mod prices;
 pub mod stream;

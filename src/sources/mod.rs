@@ -2,6 +2,7 @@
 //! a record of the answer, what an error body means); the one HTTP client does the rest.
 
 pub mod access;
+pub mod archive;
 pub mod ask;
 pub mod coinbase;
 pub mod coingecko;

@@ -1,0 +1,300 @@
+//! Rows of files into `candles` and `prices`: rows, how far the file was read, and what is covered, in one
+//! transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::db::candles::{self, CandleRow};
+use crate::db::import_positions::{self, Position};
+use crate::db::prices::{self, PriceRow};
+use crate::db::session::Batch;
+use crate::db::{DbError, Session, assets, coverage, dead_letters};
+use crate::domain::{Coin, State};
+use crate::sources::archive::{Chunk, Extent, Subject};
+
+/// Where rows go that do not say it themselves.
+pub struct Target {
+    pub source: String,
+    /// All rows are of this coin of the source.
+    pub id: Option<String>,
+    /// The source's coins, by the names that files have for them.
+    pub known: Option<HashMap<Label, Match>>,
+    /// Where a file names none.
+    pub vs_currency: Arc<str>,
+}
+
+impl Target {
+    /// The source and the id that a coin is stored under.
+    pub fn owner<'a>(&'a self, subject: &'a Subject) -> (&'a str, &'a str) {
+        if let Some((source, id)) = &subject.own {
+            return (source, id);
+        }
+        let known = self.known.as_ref().and_then(|known| known.get(&label(subject)));
+        let id = known.map(|known| known.source_id.as_str()).or(self.id.as_deref());
+        (&self.source, id.or(subject.id()).unwrap_or_default())
+    }
+
+    pub fn currency<'a>(&'a self, subject: &'a Subject) -> &'a Arc<str> {
+        subject.vs_currency.as_ref().unwrap_or(&self.vs_currency)
+    }
+}
+
+/// A coin's name and symbol in a file.
+pub type Label = (Option<String>, Option<String>);
+
+pub fn label(subject: &Subject) -> Label {
+    (subject.name.clone(), subject.symbol.clone())
+}
+
+/// A coin of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    pub asset_id: i64,
+    pub source_id: String,
+}
+
+/// What a file is known by.
+#[derive(Debug, Clone)]
+pub struct FileKey {
+    pub key: String,
+    pub fingerprint: String,
+}
+
+/// A part of what files hold, in the order of the files.
+#[derive(Debug)]
+pub enum Piece {
+    Rows(Chunk),
+    /// It was read to its end, and holds this.
+    End(Vec<Extent>),
+    /// It can't be read on; what was read stays.
+    Broken,
+}
+
+impl Piece {
+    pub fn rows(&self) -> usize {
+        match self {
+            Piece::Rows(chunk) => chunk.rows(),
+            Piece::End(_) | Piece::Broken => 0,
+        }
+    }
+}
+
+pub struct ArchiveSink {
+    pub session: Session,
+    target: Target,
+    files: Vec<FileKey>,
+    coins: HashMap<Arc<Subject>, Known>,
+}
+
+/// A coin that is stored, and the currency.
+#[derive(Debug, Clone)]
+struct Known {
+    asset_id: i64,
+    vs_currency: Arc<str>,
+}
+
+impl ArchiveSink {
+    /// `files` in the order of the numbers that pieces come with.
+    pub fn new(session: Session, target: Target, files: Vec<FileKey>) -> Self {
+        ArchiveSink { session, target, files, coins: HashMap::new() }
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// All of these or none.
+    pub fn write(&mut self, pieces: &[(usize, Piece)]) -> Result<(), DbError> {
+        let (target, files, coins) = (&self.target, &self.files, &self.coins);
+        let fresh = fresh(pieces, coins);
+        let learned = self.session.batch(|batch| {
+            let learned = resolve(batch, target, &fresh)?;
+            let known = |subject: &Arc<Subject>| coins.get(subject).or_else(|| learned.get(subject));
+            let (mut candle_rows, mut price_rows) = (Vec::new(), Vec::new());
+            for (_, piece) in pieces {
+                if let Piece::Rows(chunk) = piece {
+                    gather(
+                        &chunk.candles,
+                        |row| &row.0,
+                        known,
+                        |(_, candle), coin| {
+                            let (asset_id, vs_currency) = (coin.asset_id, coin.vs_currency.clone());
+                            candle_rows.push(CandleRow { asset_id, vs_currency, candle: *candle });
+                        },
+                    );
+                    gather(
+                        &chunk.prices,
+                        |row| &row.0,
+                        known,
+                        |(_, observed_at, figures), coin| {
+                            let (asset_id, vs_currency) = (coin.asset_id, coin.vs_currency.clone());
+                            price_rows.push(PriceRow {
+                                asset_id,
+                                vs_currency,
+                                observed_at: *observed_at,
+                                figures: *figures,
+                            });
+                        },
+                    );
+                }
+            }
+            let rows = candle_rows.len() + price_rows.len();
+            let (mut new, mut updated) = (0, 0);
+            if !candle_rows.is_empty() {
+                let stored = candles::upsert(batch, &mut candle_rows)?;
+                (new, updated) = (new + stored.new, updated + stored.updated);
+            }
+            if !price_rows.is_empty() {
+                let stored = prices::upsert(batch, &mut price_rows)?;
+                (new, updated) = (new + stored.new, updated + stored.updated);
+            }
+            // A row that the same batch repeats or restates is none of its own in the table.
+            batch.tally.read += rows as i64;
+            batch.tally.written += (new + updated) as i64;
+            batch.tally.updated += updated as i64;
+            batch.tally.unchanged += (rows - new - updated) as i64;
+            let mut places: HashMap<usize, Option<Position>> = HashMap::new();
+            for (at, piece) in pieces {
+                let file = &files[*at];
+                match piece {
+                    Piece::Rows(chunk) => {
+                        reject(batch, &target.source, &file.key, chunk)?;
+                        let place = Position {
+                            fingerprint: file.fingerprint.clone(),
+                            position: chunk.place.position as i64,
+                            line: chunk.place.line as i64,
+                        };
+                        places.insert(*at, Some(place));
+                    }
+                    Piece::End(extents) => {
+                        for extent in extents {
+                            cover(batch, extent, known(&extent.subject))?;
+                        }
+                        places.insert(*at, None);
+                    }
+                    Piece::Broken => {
+                        places.insert(*at, None);
+                    }
+                }
+            }
+            for (at, place) in places {
+                match place {
+                    Some(place) => import_positions::set(batch, &files[at].key, &place)?,
+                    None => import_positions::clear(batch, &files[at].key)?,
+                }
+            }
+            Ok(learned)
+        })?;
+        self.coins.extend(learned);
+        Ok(())
+    }
+}
+
+/// Coins that are looked up for the first time, in the order in which they come.
+fn fresh(pieces: &[(usize, Piece)], coins: &HashMap<Arc<Subject>, Known>) -> Vec<Arc<Subject>> {
+    let mut fresh: Vec<Arc<Subject>> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut last: *const Subject = std::ptr::null();
+    let mut look = |subject: &Arc<Subject>| {
+        if Arc::as_ptr(subject) != last {
+            last = Arc::as_ptr(subject);
+            if !coins.contains_key(subject) && seen.insert(subject.clone()) {
+                fresh.push(subject.clone());
+            }
+        }
+    };
+    for (_, piece) in pieces {
+        match piece {
+            Piece::Rows(chunk) => {
+                chunk.candles.iter().for_each(|(subject, _)| look(subject));
+                chunk.prices.iter().for_each(|(subject, ..)| look(subject));
+            }
+            // Their rows may all have been stored by a run that was killed.
+            Piece::End(extents) => extents.iter().for_each(|extent| look(&extent.subject)),
+            Piece::Broken => {}
+        }
+    }
+    fresh
+}
+
+/// Hands on rows with their coin, which is looked for once for each stretch of rows of it.
+fn gather<'a, T>(
+    rows: &'a [T],
+    subject: impl Fn(&T) -> &Arc<Subject>,
+    known: impl Fn(&Arc<Subject>) -> Option<&'a Known>,
+    mut each: impl FnMut(&T, &Known),
+) {
+    let mut last: Option<(*const Subject, &Known)> = None;
+    for row in rows {
+        let subject = subject(row);
+        let coin = match last {
+            Some((pointer, coin)) if pointer == Arc::as_ptr(subject) => coin,
+            _ => {
+                // Every coin of a batch was looked up before.
+                let Some(coin) = known(subject) else { continue };
+                last = Some((Arc::as_ptr(subject), coin));
+                coin
+            }
+        };
+        each(row, coin);
+    }
+}
+
+/// Our ids of coins; those that are not stored are added.
+fn resolve(
+    batch: &mut Batch<'_>,
+    target: &Target,
+    subjects: &[Arc<Subject>],
+) -> Result<HashMap<Arc<Subject>, Known>, DbError> {
+    let mut learned = HashMap::new();
+    // By source, in the order of the first coin of each.
+    let mut wanted: Vec<(String, Vec<(Arc<Subject>, Coin)>)> = Vec::new();
+    for subject in subjects {
+        let vs_currency = target.currency(subject).clone();
+        let known =
+            target.known.as_ref().filter(|_| subject.own.is_none()).and_then(|known| known.get(&label(subject)));
+        if let Some(known) = known {
+            learned.insert(subject.clone(), Known { asset_id: known.asset_id, vs_currency });
+            continue;
+        }
+        let (source, id) = target.owner(subject);
+        let coin = Coin { source_id: id.to_owned(), symbol: subject.symbol.clone(), name: subject.name.clone() };
+        match wanted.iter_mut().find(|(of, _)| of == source) {
+            Some((_, coins)) => coins.push((subject.clone(), coin)),
+            None => wanted.push((source.to_owned(), vec![(subject.clone(), coin)])),
+        }
+    }
+    for (source, coins) in wanted {
+        let mut ids = assets::ids(batch, &source, coins.iter().map(|(_, coin)| coin.source_id.as_str()))?;
+        let mut new: Vec<&Coin> = Vec::new();
+        let mut adding = std::collections::HashSet::new();
+        for (_, coin) in &coins {
+            if !ids.contains_key(&coin.source_id) && adding.insert(coin.source_id.as_str()) {
+                new.push(coin);
+            }
+        }
+        let added = assets::insert(batch, &source, &new)?;
+        ids.extend(new.iter().map(|coin| coin.source_id.clone()).zip(added));
+        for (subject, coin) in &coins {
+            if let Some(asset_id) = ids.get(&coin.source_id) {
+                let vs_currency = target.currency(subject).clone();
+                learned.insert(subject.clone(), Known { asset_id: *asset_id, vs_currency });
+            }
+        }
+    }
+    Ok(learned)
+}
+
+fn reject(batch: &mut Batch<'_>, source: &str, file: &str, chunk: &Chunk) -> Result<(), DbError> {
+    batch.tally.read += chunk.rejected.len() as i64 + chunk.doubled as i64;
+    batch.tally.rejected += chunk.rejected.len() as i64;
+    batch.tally.unchanged += chunk.doubled as i64;
+    dead_letters::record(batch, source, file, &chunk.rejected)
+}
+
+fn cover(batch: &mut Batch<'_>, extent: &Extent, coin: Option<&Known>) -> Result<(), DbError> {
+    let (Some(coin), Some(timeframe), Some((from, to))) = (coin, extent.timeframe, extent.covered) else {
+        return Ok(());
+    };
+    coverage::record(batch, coin.asset_id, &coin.vs_currency, timeframe, from, to, State::Full, None)
+}
