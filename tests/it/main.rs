@@ -18,6 +18,7 @@ mod day;
 mod db_setup;
 mod doctor;
 mod faults;
+mod import;
 mod kill;
 mod migrations;
 mod numbers;
