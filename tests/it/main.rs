@@ -19,6 +19,8 @@ mod db_setup;
 mod doctor;
 mod faults;
 mod import;
+mod import_hostile;
+mod import_own;
 mod kill;
 mod migrations;
 mod numbers;
