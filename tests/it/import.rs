@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::support::recordings::recordings;
 use crate::support::test_db::{Backend, Cell, TestDb, assert_same};
+use crate::support::workdir::wait_until;
 
 on_every_database!(
     every_layout_is_known_by_its_content,
@@ -258,6 +259,34 @@ fn a_killed_import_ends_like_an_undisturbed_one(db: &TestDb) {
     }
     assert_eq!(db.number("SELECT COUNT(*) FROM import_positions"), 0);
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 6_999);
+}
+
+/// A signal ends it behind a batch, with the place, and gives the lease back; a pipe nobody writes to does not hold it.
+#[test]
+fn a_signal_ends_an_import_where_it_is() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    db.workdir().write("h.csv", &history(30, 6_000));
+    let running = db.coinetl(&["import", "h.csv"]).spawn();
+    wait_until(|| db.number("SELECT COUNT(*) FROM import_positions") == 1);
+    running.signal("TERM");
+    let output = running.wait().expect(3);
+    assert!(output.stderr.contains("stopped by a signal; run again"), "{output}");
+    assert_eq!(db.lines("SELECT status FROM runs"), ["partial"]);
+    assert_eq!(db.number("SELECT COUNT(*) FROM leases"), 0);
+    let result = db.coinetl(&["import", "h.csv"]).json(3);
+    assert!(counts(&result)[0] < 180_000, "{result}");
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 30 * 5_999);
+
+    let pipe = db.workdir().file("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let running = db.coinetl(&["import", "pipe"]).spawn();
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    // As much as it is recognised by, and no end.
+    std::io::Write::write_all(&mut writer, history(1, 400).as_bytes()).unwrap();
+    wait_until(|| db.number("SELECT COUNT(*) FROM runs") == 3);
+    running.signal("TERM");
+    running.wait().expect(75);
 }
 
 /// A place in a file is worth nothing when the rows are to go elsewhere, or the file is another.

@@ -1,8 +1,9 @@
 //! Reading in one thread and writing in another, with a short queue between them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
@@ -30,43 +31,41 @@ struct Message {
 
 /// Imports all inputs, one after the other, each from where an earlier run left it.
 pub fn copy(
-    inputs: &[Input],
+    inputs: &Arc<Vec<Input>>,
     sink: &mut ArchiveSink,
     stopped: &AtomicBool,
     mut done: impl FnMut(FileReport),
     bar: &ProgressBar,
 ) -> anyhow::Result<()> {
     let starts = starts(inputs, sink)?;
-    std::thread::scope(|scope| {
-        let (send, receive) = mpsc::sync_channel(QUEUE);
-        scope.spawn(move || read(inputs, &starts, &send));
-        let mut reports: Option<FileReport> = None;
-        while let Some(group) = gather(&receive) {
-            let mut pieces = Vec::with_capacity(group.len());
-            let mut told = Vec::new();
-            for Message { at, piece, error } in group {
-                let report = reports.get_or_insert_with(|| FileReport::new(at));
-                report.take(&piece, error);
-                show_place(bar, inputs, at, &piece);
-                if !matches!(piece, Piece::Rows(_)) {
-                    told.extend(reports.take());
-                }
-                pieces.push((at, piece));
+    let (send, receive) = mpsc::sync_channel(QUEUE);
+    // Nobody waits for it at the end: it may hang on a pipe, and stops when nobody takes what it reads.
+    let of_reader = inputs.clone();
+    std::thread::Builder::new().name("reader".to_owned()).spawn(move || read(&of_reader, &starts, &send))?;
+    let (mut report, mut ended) = (None::<FileReport>, 0);
+    while let Some(group) = gather(&receive, stopped) {
+        let mut pieces = Vec::with_capacity(group.len());
+        let mut told = Vec::new();
+        for Message { at, piece, error } in group {
+            report.get_or_insert_with(|| FileReport::new(at)).take(&piece, error);
+            show_place(bar, inputs, at, &piece);
+            if !matches!(piece, Piece::Rows(_)) {
+                ended += 1;
+                told.extend(report.take());
             }
-            let (rows, started) =
-                (pieces.iter().map(|(_, piece)| piece.rows()).sum::<usize>(), std::time::Instant::now());
-            sink.write(&pieces)?;
-            log::debug!("{rows} rows stored in {:?}", started.elapsed());
-            fault("after-import-batch");
-            told.into_iter().for_each(&mut done);
-            if stopped.load(Ordering::Relaxed) {
-                // The reader ends when nobody takes what it reads.
-                drop(receive);
-                return Err(Interrupted.into());
-            }
+            pieces.push((at, piece));
         }
-        Ok(())
-    })
+        let (rows, started) = (pieces.iter().map(|(_, piece)| piece.rows()).sum::<usize>(), Instant::now());
+        sink.write(&pieces)?;
+        log::debug!("{rows} rows stored in {:?}", started.elapsed());
+        fault("after-import-batch");
+        told.into_iter().for_each(&mut done);
+    }
+    match ended == inputs.len() {
+        true => Ok(()),
+        false if stopped.load(Ordering::Relaxed) => Err(Interrupted.into()),
+        false => Err(anyhow::anyhow!("reading {} ended before its end", inputs[ended].shown)),
+    }
 }
 
 /// Reads all inputs for what they hold.
@@ -114,9 +113,18 @@ fn read(inputs: &[Input], starts: &[Start], send: &SyncSender<Message>) {
     }
 }
 
-/// What is written next; `None` when everything was.
-fn gather(receive: &Receiver<Message>) -> Option<Vec<Message>> {
-    let first = receive.recv().ok()?;
+/// What is written next; `None` when everything was, or somebody asked to stop.
+fn gather(receive: &Receiver<Message>, stopped: &AtomicBool) -> Option<Vec<Message>> {
+    let first = loop {
+        if stopped.load(Ordering::Relaxed) {
+            return None;
+        }
+        match receive.recv_timeout(LINGER) {
+            Ok(message) => break message,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    };
     let mut rows = first.piece.rows();
     let mut group = vec![first];
     while rows < ROWS {

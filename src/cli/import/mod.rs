@@ -68,8 +68,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     }
     let mut opened = migrate::open_current(&context.settings.database_url)?;
     let target = request.target(&found, || Ok(&mut opened.conn))?;
+    let stop = Stop::listen()?;
     let session = Session::begin(opened, NAME, &request.source, context.wait)?;
-    request.import(found, target, session, context)
+    request.import(found, target, session, &stop, context)
 }
 
 /// Fills a database in which nothing is yet from the archive that the settings name, once. `None` where there is
@@ -95,10 +96,11 @@ pub fn seed(path: &Path, context: &Context) -> anyhow::Result<Option<Outcome>> {
     };
     let found = request.find().map_err(|err| broken(err.to_string()))?;
     let target = request.target(&found, || Ok(&mut opened.conn)).map_err(|err| broken(err.to_string()))?;
+    let stop = Stop::listen()?;
     let mut session = Session::begin(opened, NAME, &request.source, context.wait)?;
     let begun = Position { fingerprint: String::new(), position: 0, line: 0 };
     session.batch(|batch| import_positions::set(batch, SEED, &begun))?;
-    let outcome = request.import(found, target, session, context)?;
+    let outcome = request.import(found, target, session, &stop, context)?;
     let nothing = outcome.report.rows_written + outcome.report.rows_unchanged == 0;
     match (&outcome.report.error, nothing) {
         (Some(why), true) if outcome.exit == Exit::Partial => Err(broken(why.clone()).into()),
@@ -212,26 +214,25 @@ impl Request {
         Ok(Outcome::new(exit, report, listed.text))
     }
 
-    fn import(&self, found: Found, target: Target, session: Session, context: &Context) -> anyhow::Result<Outcome> {
+    fn import(
+        &self,
+        found: Found,
+        target: Target,
+        session: Session,
+        stop: &Stop,
+        context: &Context,
+    ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let Found { inputs, failed } = found;
+        let inputs = Arc::new(inputs);
         let keys =
             inputs.iter().map(|input| FileKey { key: input.key.clone(), fingerprint: input.fingerprint.clone() });
         let run_id = session.run_id();
         let mut sink = ArchiveSink::new(session, target, keys.collect());
         let beating = heartbeat::start(&context.settings.database_url, sink.session.lease().clone());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let stopped = Arc::new(AtomicBool::new(false));
-        let (entered, flag) = (runtime.enter(), stopped.clone());
-        let asked = stop::asked();
-        drop(entered);
-        runtime.spawn(async move {
-            asked.await;
-            flag.store(true, Ordering::Relaxed);
-        });
         let bar = show::bar(context, &inputs);
         let mut reports = Vec::new();
-        let result = copy::copy(&inputs, &mut sink, &stopped, |report| reports.push(report), &bar);
+        let result = copy::copy(&inputs, &mut sink, &stop.asked, |report| reports.push(report), &bar);
         bar.finish_and_clear();
         let result = result.and_then(|()| {
             sink.session.batch(|batch| import_positions::clear(batch, SEED))?;
@@ -251,6 +252,28 @@ impl Request {
             outcome.text = told(&outcome.report, inputs.len());
         }
         Ok(outcome)
+    }
+}
+
+/// Set when somebody asks the process to stop.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Stop {
+    /// Before the lease is taken: whoever is asked to stop gives it back.
+    fn listen() -> std::io::Result<Stop> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let asked = Arc::new(AtomicBool::new(false));
+        let (entered, flag) = (runtime.enter(), asked.clone());
+        let signal = stop::asked();
+        drop(entered);
+        runtime.spawn(async move {
+            signal.await;
+            flag.store(true, Ordering::Relaxed);
+        });
+        Ok(Stop { asked, _runtime: runtime })
     }
 }
 

@@ -142,7 +142,7 @@ pub fn shown(bytes: &[u8]) -> String {
 }
 
 pub fn utf8(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|err| format!("it is not UTF-8 at byte {} of a cell", err.valid_up_to() + 1))
+    std::str::from_utf8(bytes).map_err(|err| format!("it is not UTF-8 (byte {})", err.valid_up_to() + 1))
 }
 
 /// A finite decimal number, read to the nearest double.
