@@ -240,6 +240,9 @@ fn gather<'a, T>(
     }
 }
 
+/// A coin as the file and as the source names it.
+type Wanted = (Arc<Subject>, Coin);
+
 /// Our ids of coins; those that are not stored are added.
 fn resolve(
     batch: &mut Batch<'_>,
@@ -248,7 +251,7 @@ fn resolve(
 ) -> Result<HashMap<Arc<Subject>, Known>, DbError> {
     let mut learned = HashMap::new();
     // By source, in the order of the first coin of each.
-    let mut wanted: Vec<(String, Vec<(Arc<Subject>, Coin)>)> = Vec::new();
+    let mut wanted: Vec<(String, Vec<Wanted>)> = Vec::new();
     for subject in subjects {
         let vs_currency = target.currency(subject).clone();
         let known =

@@ -191,14 +191,15 @@ pub fn since_1970(text: &[u8]) -> Option<i64> {
 }
 
 fn in_millis(whole: i64, fraction: &[u8]) -> i64 {
-    match whole {
-        ..100_000_000_000 => {
-            let place = |at: usize| fraction.get(at).map_or(0, |digit| i64::from(digit - b'0'));
-            whole * 1000 + place(0) * 100 + place(1) * 10 + place(2)
-        }
-        ..100_000_000_000_000 => whole,
-        ..100_000_000_000_000_000 => whole / 1000,
-        _ => whole / 1_000_000,
+    if whole < 100_000_000_000 {
+        let place = |at: usize| fraction.get(at).map_or(0, |digit| i64::from(digit - b'0'));
+        whole * 1000 + place(0) * 100 + place(1) * 10 + place(2)
+    } else if whole < 100_000_000_000_000 {
+        whole
+    } else if whole < 100_000_000_000_000_000 {
+        whole / 1000
+    } else {
+        whole / 1_000_000
     }
 }
 

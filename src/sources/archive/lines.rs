@@ -84,7 +84,7 @@ impl<R: Read> Lines<R> {
     }
 
     /// The next record, without what ends it.
-    pub fn next(&mut self) -> io::Result<Option<Record<'_>>> {
+    pub fn next_record(&mut self) -> io::Result<Option<Record<'_>>> {
         if self.position == 0 && self.from == 0 {
             while self.to < BOM.len() && self.fill()? {}
             if self.buffer[..self.to].starts_with(BOM) {
@@ -252,7 +252,7 @@ mod tests {
     fn all(text: &[u8], form: Form, drop: usize) -> Vec<(String, u64, bool, Option<Fault>)> {
         let mut lines = Lines::new(Drops(text, drop), form);
         let mut out = Vec::new();
-        while let Some(record) = lines.next().unwrap() {
+        while let Some(record) = lines.next_record().unwrap() {
             let bytes = String::from_utf8_lossy(record.bytes).into_owned();
             out.push((bytes, record.line, record.is_ended, record.fault));
         }
@@ -297,7 +297,7 @@ mod tests {
             let text = [b"a", end, &long, end, b"b", end].concat();
             let mut lines = Lines::new(Drops(&text, 1 << 16), form);
             let mut seen = Vec::new();
-            while let Some(record) = lines.next().unwrap() {
+            while let Some(record) = lines.next_record().unwrap() {
                 seen.push((record.bytes.len(), record.bytes[0], record.fault));
             }
             assert_eq!(seen, [(1, b'a', None), (SHOWN, b'x', Some(Fault::TooLong)), (1, b'b', None)]);

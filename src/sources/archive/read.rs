@@ -130,10 +130,9 @@ fn text(
     let mut rows = Rows::new(recognised.layout.clone(), written);
     let words = |err: io::Error| err.to_string();
     for _ in 0..recognised.skip {
-        lines.next().map_err(words)?;
+        lines.next_record().map_err(words)?;
     }
-    loop {
-        let Some(record) = lines.next().map_err(|err| collector.fail(err))? else { break };
+    while let Some(record) = lines.next_record().map_err(|err| collector.fail(err))? {
         let line = record.line;
         let (row, payload) = if let Some(fault) = record.fault {
             (Err(fault.to_string()), record.bytes)
