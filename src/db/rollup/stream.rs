@@ -8,9 +8,10 @@ use diesel::connection::SimpleConnection;
 
 use super::read::Names;
 use crate::db::any::AnyConnection;
-use crate::db::bulk::postgres::{CopyInto, EPOCH_2000_US, HEADER, Target, copy_out};
+use crate::db::bulk::postgres::{CopyInto, Target, copy_out};
 use crate::db::conn::Opened;
 use crate::db::error::{DbError, Doing};
+use crate::db::pg_copy::{EPOCH_2000_US, HEADER};
 use crate::domain::Stamp;
 use crate::rollup::{Feed, Point};
 
