@@ -16,6 +16,7 @@ pub mod coverage;
 pub mod dead_letters;
 mod error;
 pub mod fx;
+pub mod export;
 pub mod health;
 pub mod import_positions;
 pub mod lease;

@@ -114,7 +114,7 @@ impl Sql {
 }
 
 /// `?` to `$1`, `$2` … No statement of ours holds a question mark in a text.
-fn numbered(text: &str) -> String {
+pub(super) fn numbered(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut n = 0;
     for part in text.split_inclusive('?') {

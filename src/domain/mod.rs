@@ -12,6 +12,7 @@ pub mod quote_window;
 pub mod rate;
 pub mod reject;
 pub mod rollup;
+pub mod rows;
 pub mod stamp;
 pub mod ticker;
 pub mod timeframe;

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod assets;
+pub mod files;
 pub mod prices;
 pub mod stream;
 

@@ -1,0 +1,552 @@
+//! Everything in a table, or what some runs changed of it, as it was at one moment.
+//!
+//! A snapshot is one transaction that only reads: rows that others write meanwhile are not in it, and
+//! nobody waits for it. Rows come in the order of `Table::order` (or of the table's own key, those of a
+//! run), so many at a time, and memory does not grow with the table.
+
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod server;
+mod sqlite;
+
+use std::collections::{BTreeSet, HashSet};
+
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::{BigInt, Text, Timestamp};
+
+use super::conn::{Connection, Opened};
+use super::error::{DbError, Doing};
+use super::migrate;
+use super::sql::sql;
+use super::url::{Backend, DatabaseUrl};
+use crate::domain::rows::{Field, Kind, Rows};
+use crate::domain::{Stamp, Timeframe};
+
+/// Rows handed over at a time: as many as a row group of a Parquet file has.
+pub const ROWS_AT_ONCE: usize = 122_880;
+/// Coins listed at a time.
+const ASSETS: i64 = 1_000;
+const DOING: &str = "reading rows to export";
+
+/// What can be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    Prices,
+    Candles,
+    Quotes,
+    Windows,
+}
+
+const PRICES: [Field; 16] = [
+    Field::new("source", Kind::Text),
+    Field::new("source_id", Kind::Text),
+    Field::new("symbol", Kind::Text),
+    Field::new("vs_currency", Kind::Text),
+    Field::new("observed_at", Kind::Millis),
+    Field::nullable("price", Kind::Double),
+    Field::nullable("volume_24h", Kind::Double),
+    Field::nullable("base_volume_24h", Kind::Double),
+    Field::nullable("market_cap", Kind::Double),
+    Field::nullable("circulating_supply", Kind::Double),
+    Field::nullable("total_supply", Kind::Double),
+    Field::nullable("market_cap_rank", Kind::Int),
+    Field::nullable("change_1h", Kind::Double),
+    Field::nullable("change_24h", Kind::Double),
+    Field::nullable("change_7d", Kind::Double),
+    Field::nullable("change_30d", Kind::Double),
+];
+
+const CANDLES: [Field; 16] = [
+    Field::new("source", Kind::Text),
+    Field::new("source_id", Kind::Text),
+    Field::new("symbol", Kind::Text),
+    Field::new("vs_currency", Kind::Text),
+    Field::new("timeframe", Kind::Text),
+    Field::new("open_time", Kind::Millis),
+    Field::new("open", Kind::Double),
+    Field::new("high", Kind::Double),
+    Field::new("low", Kind::Double),
+    Field::new("close", Kind::Double),
+    Field::nullable("volume", Kind::Double),
+    Field::nullable("base_volume", Kind::Double),
+    Field::nullable("market_cap", Kind::Double),
+    Field::nullable("samples", Kind::Int),
+    Field::new("origin", Kind::Text),
+    Field::new("final", Kind::Bool),
+];
+
+const QUOTES: [Field; 12] = [
+    Field::new("source", Kind::Text),
+    Field::new("pair", Kind::Text),
+    Field::new("sequence", Kind::Int),
+    Field::new("observed_at", Kind::Micros),
+    Field::new("bid", Kind::Double),
+    Field::new("ask", Kind::Double),
+    Field::new("mid_price", Kind::Double),
+    Field::new("spread", Kind::Double),
+    Field::new("highest_bid", Kind::Double),
+    Field::new("lowest_ask", Kind::Double),
+    Field::new("max_spread", Kind::Double),
+    Field::new("session", Kind::Text),
+];
+
+const WINDOWS: [Field; 13] = [
+    Field::new("source", Kind::Text),
+    Field::new("pair", Kind::Text),
+    Field::new("timeframe", Kind::Text),
+    Field::new("window_start", Kind::Micros),
+    Field::new("quotes", Kind::Int),
+    Field::new("open_mid", Kind::Double),
+    Field::new("high_mid", Kind::Double),
+    Field::new("low_mid", Kind::Double),
+    Field::new("close_mid", Kind::Double),
+    Field::new("highest_bid", Kind::Double),
+    Field::new("lowest_ask", Kind::Double),
+    Field::new("mean_spread", Kind::Double),
+    Field::new("max_spread", Kind::Double),
+];
+
+/// Columns that a coin's rows have in front of the table's own.
+const ABOUT_COINS: usize = 3;
+
+impl Table {
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Prices => "prices",
+            Table::Candles => "candles",
+            Table::Quotes => "quotes",
+            Table::Windows => "quote-windows",
+        }
+    }
+
+    fn table(self) -> &'static str {
+        match self {
+            Table::Prices => "prices",
+            Table::Candles => "candles",
+            Table::Quotes => "crypto_metrics",
+            Table::Windows => "quote_windows",
+        }
+    }
+
+    pub fn fields(self) -> &'static [Field] {
+        match self {
+            Table::Prices => &PRICES,
+            Table::Candles => &CANDLES,
+            Table::Quotes => &QUOTES,
+            Table::Windows => &WINDOWS,
+        }
+    }
+
+    /// Whether its rows are a coin's, and know the run that last changed them.
+    pub fn is_of_coins(self) -> bool {
+        matches!(self, Table::Prices | Table::Candles)
+    }
+
+    pub fn has_timeframes(self) -> bool {
+        matches!(self, Table::Candles | Table::Windows)
+    }
+
+    /// The columns that exported rows are sorted by: texts byte by byte.
+    pub fn order(self) -> &'static [&'static str] {
+        match self {
+            Table::Prices => &["source", "source_id", "vs_currency", "observed_at"],
+            Table::Candles => &["source", "source_id", "vs_currency", "timeframe", "open_time"],
+            Table::Quotes => &["source", "pair", "sequence"],
+            Table::Windows => &["source", "pair", "timeframe", "window_start"],
+        }
+    }
+
+    /// The place of a column.
+    pub fn at(self, name: &str) -> Option<usize> {
+        self.fields().iter().position(|field| field.name == name)
+    }
+
+    /// The column of the time that a row is about.
+    pub fn time(self) -> &'static str {
+        match self {
+            Table::Prices | Table::Quotes => "observed_at",
+            Table::Candles => "open_time",
+            Table::Windows => "window_start",
+        }
+    }
+
+    /// The fields that the table itself has.
+    fn own(self) -> &'static [Field] {
+        if self.is_of_coins() { &self.fields()[ABOUT_COINS..] } else { self.fields() }
+    }
+
+    /// The key as the table has it, behind the coin's id.
+    fn key(self) -> &'static [&'static str] {
+        match self {
+            Table::Prices => &["vs_currency", "observed_at"],
+            Table::Candles => &["vs_currency", "timeframe", "open_time"],
+            Table::Quotes => &["source", "pair", "sequence"],
+            Table::Windows => &["source", "pair", "timeframe", "window_start"],
+        }
+    }
+}
+
+/// Which rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    pub table: Table,
+    /// All when empty, of every list.
+    pub timeframes: Vec<Timeframe>,
+    pub source: Option<String>,
+    /// The source's ids of coins.
+    pub ids: Vec<String>,
+    pub pairs: Vec<String>,
+    /// The so many best ranked coins of each source.
+    pub top: Option<u32>,
+    pub vs: Vec<String>,
+    /// Half-open.
+    pub from: Option<Stamp>,
+    pub to: Option<Stamp>,
+}
+
+impl Selection {
+    pub fn all(table: Table) -> Selection {
+        Selection {
+            table,
+            timeframes: Vec::new(),
+            source: None,
+            ids: Vec::new(),
+            pairs: Vec::new(),
+            top: None,
+            vs: Vec::new(),
+            from: None,
+            to: None,
+        }
+    }
+
+    /// The bounds of the time column as text, which every database takes.
+    fn bounds(&self) -> (String, String) {
+        let text = |stamp: Option<Stamp>, open: &str| stamp.map_or(open.to_owned(), |stamp| stamp.to_string());
+        (text(self.from, "1000-01-01 00:00:00.000"), text(self.to, "9999-12-31 23:59:59.999"))
+    }
+
+    /// The names of the timeframes in the order in which they sort.
+    fn timeframe_names(&self) -> Vec<&'static str> {
+        let mut names: Vec<&str> = self.timeframes.iter().map(|timeframe| timeframe.name()).collect();
+        if names.is_empty() {
+            names = Timeframe::ALL.iter().map(|timeframe| timeframe.name()).collect();
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// A coin, and what its rows are headed with.
+#[derive(Debug, Clone)]
+struct Asset {
+    id: i64,
+    source: String,
+    source_id: String,
+    symbol: String,
+}
+
+/// Why a read ended early.
+#[derive(Debug)]
+pub enum ReadError {
+    Database(DbError),
+    /// Whoever takes the rows wants no more of them.
+    Stopped,
+}
+
+impl From<DbError> for ReadError {
+    fn from(err: DbError) -> Self {
+        ReadError::Database(err)
+    }
+}
+
+/// Takes rows; false when no more are wanted.
+pub type Take<'a> = dyn FnMut(Rows) -> bool + 'a;
+
+/// Gathers rows until there are enough to hand over.
+struct Gather<'a, 'b> {
+    fields: &'static [Field],
+    rows: Rows,
+    take: &'a mut Take<'b>,
+}
+
+impl<'a, 'b> Gather<'a, 'b> {
+    fn new(table: Table, take: &'a mut Take<'b>) -> Self {
+        Gather { fields: table.fields(), rows: Rows::new(table.fields()), take }
+    }
+
+    fn hand_over_if_full(&mut self) -> Result<(), ReadError> {
+        if self.rows.len() < ROWS_AT_ONCE { Ok(()) } else { self.hand_over() }
+    }
+
+    fn hand_over(&mut self) -> Result<(), ReadError> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::replace(&mut self.rows, Rows::new(self.fields));
+        if (self.take)(rows) { Ok(()) } else { Err(ReadError::Stopped) }
+    }
+}
+
+/// The state of all tables at one moment.
+pub struct Snapshot {
+    opened: Opened,
+    top: Option<HashSet<i64>>,
+}
+
+impl Snapshot {
+    /// Opens a connection of its own and takes the snapshot.
+    pub fn take(url: &DatabaseUrl) -> Result<Snapshot, DbError> {
+        let mut opened = migrate::open_current(url)?;
+        let begin = match opened.conn.backend() {
+            // The first read fixes what is seen. Whatever SQLite sorts goes to a file, not into memory.
+            Backend::Sqlite => "PRAGMA temp_store = FILE; BEGIN; SELECT COUNT(*) FROM runs WHERE id = 0",
+            // MariaDB ends a transaction that waits for us, which a slow disk may make it do.
+            Backend::Mysql => {
+                "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+            }
+            Backend::Postgres => {
+                "SET idle_in_transaction_session_timeout = '10min'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+                 SELECT 1"
+            }
+        };
+        if opened.conn.backend() == Backend::Mysql {
+            let _ = opened.conn.batch_execute("SET idle_transaction_timeout = 600");
+        }
+        opened.conn.batch_execute(begin).doing("taking a snapshot")?;
+        Ok(Snapshot { opened, top: None })
+    }
+
+    /// For other reads of the same moment.
+    pub fn conn(&mut self) -> &mut Connection {
+        &mut self.opened.conn
+    }
+
+    /// Hands over all selected rows in the order of `Table::order`.
+    pub fn read(&mut self, selection: &Selection, take: &mut Take<'_>) -> Result<(), ReadError> {
+        let mut gather = Gather::new(selection.table, take);
+        if selection.table.is_of_coins() {
+            self.choose(selection)?;
+            let mut after: Option<Asset> = None;
+            loop {
+                let mut assets = self.assets(selection, after.as_ref())?;
+                let Some(last) = assets.last().cloned() else { break };
+                assets.retain(|asset| self.is_wanted(selection, asset));
+                match &self.opened.raw {
+                    Some(raw) => sqlite::of_assets(raw.connection(), selection, &assets, &mut gather)?,
+                    #[cfg(any(feature = "mysql", feature = "postgres"))]
+                    None => server::of_assets(&mut self.opened.conn, selection, &assets, &mut gather)?,
+                    #[cfg(not(any(feature = "mysql", feature = "postgres")))]
+                    None => return Err(no_handle().into()),
+                }
+                after = Some(last);
+            }
+        } else {
+            match &self.opened.raw {
+                Some(raw) => sqlite::of_pairs(raw.connection(), selection, &mut gather)?,
+                #[cfg(any(feature = "mysql", feature = "postgres"))]
+                None => server::of_pairs(&mut self.opened.conn, selection, &mut gather)?,
+                #[cfg(not(any(feature = "mysql", feature = "postgres")))]
+                None => return Err(no_handle().into()),
+            }
+        }
+        gather.hand_over()
+    }
+
+    /// Hands over the selected rows that a run was the last to change, in the order of the table's key.
+    pub fn read_run(&mut self, selection: &Selection, run_id: i64, take: &mut Take<'_>) -> Result<(), ReadError> {
+        let mut gather = Gather::new(selection.table, take);
+        self.choose(selection)?;
+        let top = self.top.take();
+        let Opened { raw, conn } = &mut self.opened;
+        let mut about = About { top: &top, selection, newest: None };
+        let read = match raw {
+            Some(raw) => sqlite::of_run(raw.connection(), conn, selection, run_id, &mut about, &mut gather),
+            #[cfg(any(feature = "mysql", feature = "postgres"))]
+            None => server::of_run(conn, selection, run_id, &mut about, &mut gather),
+            #[cfg(not(any(feature = "mysql", feature = "postgres")))]
+            None => Err(no_handle().into()),
+        };
+        self.top = top;
+        read?;
+        gather.hand_over()
+    }
+
+    /// Runs that changed rows of a table, apart from those in `done` (ranges, both ends included).
+    pub fn runs_but(&mut self, table: Table, done: &[(i64, i64)]) -> Result<BTreeSet<i64>, DbError> {
+        let mut found = BTreeSet::new();
+        let mut after = i64::MIN;
+        loop {
+            if let Some((_, last)) = done.iter().find(|(first, last)| (*first..=*last).contains(&after.saturating_add(1))) {
+                after = *last;
+            }
+            let read = format!("SELECT MIN(run_id) AS n FROM {} WHERE run_id > ?", table.table());
+            let next = sql(read).bind(after).first::<MaybeNumber>(self.conn(), DOING)?.and_then(|row| row.n);
+            let Some(next) = next else { return Ok(found) };
+            match done.iter().find(|(first, last)| (*first..=*last).contains(&next)) {
+                Some((_, last)) => after = *last,
+                None => {
+                    found.insert(next);
+                    after = next;
+                }
+            }
+        }
+    }
+
+    /// Runs that may still change rows: they go on, or their owner could wake up.
+    pub fn open_runs(&mut self) -> Result<BTreeSet<i64>, DbError> {
+        let read = "SELECT r.id AS n FROM runs r WHERE r.status = 'running' \
+                    OR EXISTS (SELECT 1 FROM leases l WHERE l.run_id = r.id)";
+        let rows = sql(read).load::<Number>(self.conn(), "looking for running runs")?;
+        Ok(rows.into_iter().map(|row| row.n).collect())
+    }
+
+    /// The newest run, and when it began: by it a database is known again.
+    pub fn newest_run(&mut self) -> Result<Option<(i64, Stamp)>, DbError> {
+        self.run("SELECT id AS n, started_at FROM runs WHERE id = (SELECT MAX(id) FROM runs)", None)
+    }
+
+    /// When a run began, if there is one with that id.
+    pub fn run_began(&mut self, run_id: i64) -> Result<Option<Stamp>, DbError> {
+        Ok(self.run("SELECT id AS n, started_at FROM runs WHERE id = ?", Some(run_id))?.map(|(_, began)| began))
+    }
+
+    fn run(&mut self, read: &str, run_id: Option<i64>) -> Result<Option<(i64, Stamp)>, DbError> {
+        let row = sql(read).bind_all(run_id).first::<Began>(self.conn(), "looking for a run")?;
+        Ok(row.and_then(|row| Some((row.n, Stamp::from_datetime(row.started_at.and_utc()).ok()?))))
+    }
+
+    /// Of the wanted ids, those that no coin has.
+    pub fn unknown_ids(&mut self, selection: &Selection) -> Result<Vec<String>, DbError> {
+        let mut unknown = Vec::new();
+        for id in &selection.ids {
+            let of_source = if selection.source.is_some() { " AND source = ?" } else { "" };
+            let read = format!("SELECT COUNT(*) AS n FROM assets WHERE source_id = ?{of_source}");
+            let read = sql(read).bind(id.as_str()).bind_all(selection.source.clone());
+            if read.first::<Number>(self.conn(), "looking for coins")?.is_none_or(|row| row.n == 0) {
+                unknown.push(id.clone());
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// The next coins in the order of (source, source_id).
+    fn assets(&mut self, selection: &Selection, after: Option<&Asset>) -> Result<Vec<Asset>, DbError> {
+        let mut conditions = Vec::new();
+        if selection.source.is_some() {
+            conditions.push("source = ?");
+        }
+        if after.is_some() {
+            conditions.push("source >= ? AND (source > ? OR source_id > ?)");
+        }
+        let condition = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+        let mut read = sql(format!(
+            "SELECT id, source, source_id, symbol FROM assets {condition} ORDER BY source, source_id LIMIT ?"
+        ));
+        read = read.bind_all(selection.source.clone());
+        if let Some(after) = after {
+            read = read.bind(after.source.as_str()).bind(after.source.as_str()).bind(after.source_id.as_str());
+        }
+        let rows = read.bind(ASSETS).load::<AssetRow>(self.conn(), "listing coins")?;
+        Ok(rows.into_iter().map(AssetRow::asset).collect())
+    }
+
+    /// Looks up the best ranked coins, if only they are wanted.
+    fn choose(&mut self, selection: &Selection) -> Result<(), DbError> {
+        let (Some(top), None) = (selection.top, &self.top) else { return Ok(()) };
+        let read = "SELECT asset_id AS n FROM (SELECT asset_id, ROW_NUMBER() OVER (PARTITION BY source \
+                    ORDER BY best, asset_id) AS place FROM (SELECT asset_id, source, MIN(market_cap_rank) AS best \
+                    FROM latest_prices WHERE market_cap_rank IS NOT NULL GROUP BY asset_id, source) ranked) placed \
+                    WHERE place <= ?";
+        let rows = sql(read).bind(i64::from(top)).load::<Number>(self.conn(), "looking for the best ranked coins")?;
+        self.top = Some(rows.into_iter().map(|row| row.n).collect());
+        Ok(())
+    }
+
+    fn is_wanted(&self, selection: &Selection, asset: &Asset) -> bool {
+        is_wanted(selection, &self.top, asset)
+    }
+}
+
+fn is_wanted(selection: &Selection, top: &Option<HashSet<i64>>, asset: &Asset) -> bool {
+    (selection.ids.is_empty() || selection.ids.contains(&asset.source_id))
+        && selection.source.as_ref().is_none_or(|source| *source == asset.source)
+        && top.as_ref().is_none_or(|top| top.contains(&asset.id))
+}
+
+/// The coins of rows that come in the order of their ids.
+struct About<'a> {
+    top: &'a Option<HashSet<i64>>,
+    selection: &'a Selection,
+    newest: Option<(i64, Option<Asset>)>,
+}
+
+impl About<'_> {
+    /// `None` for a coin whose rows are not wanted.
+    fn get(&mut self, conn: &mut Connection, id: i64) -> Result<Option<&Asset>, DbError> {
+        if self.newest.as_ref().is_none_or(|(newest, _)| *newest != id) {
+            let read = "SELECT id, source, source_id, symbol FROM assets WHERE id = ?";
+            let asset = sql(read).bind(id).first::<AssetRow>(conn, "looking for a coin")?.map(AssetRow::asset);
+            let asset = asset.filter(|asset| is_wanted(self.selection, self.top, asset));
+            self.newest = Some((id, asset));
+        }
+        Ok(self.newest.as_ref().and_then(|(_, asset)| asset.as_ref()))
+    }
+}
+
+/// Marks that no sleeper's batch will be taken any more: the leases of runs that were given up, and gave no
+/// sign of life for an hour.
+pub fn fence_given_up(conn: &mut Connection) -> Result<usize, DbError> {
+    let delete = format!(
+        "DELETE FROM leases WHERE heartbeat_us < {} - 3600000000 \
+         AND run_id IN (SELECT id FROM runs WHERE status <> 'running')",
+        conn.backend().now_us()
+    );
+    sql(delete).execute(conn, "clearing away old leases")
+}
+
+#[allow(dead_code)]
+fn no_handle() -> DbError {
+    DbError::Query { doing: DOING, why: "no handle below the connection".to_owned() }
+}
+
+fn unreadable(field: &Field) -> DbError {
+    DbError::Query { doing: DOING, why: format!("a {} is none", field.name) }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+#[derive(diesel::QueryableByName)]
+struct MaybeNumber {
+    #[diesel(sql_type = diesel::sql_types::Nullable<BigInt>)]
+    n: Option<i64>,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Began {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+    #[diesel(sql_type = Timestamp)]
+    started_at: chrono::NaiveDateTime,
+}
+
+#[derive(diesel::QueryableByName)]
+struct AssetRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    source: String,
+    #[diesel(sql_type = Text)]
+    source_id: String,
+    #[diesel(sql_type = Text)]
+    symbol: String,
+}
+
+impl AssetRow {
+    fn asset(self) -> Asset {
+        Asset { id: self.id, source: self.source, source_id: self.source_id, symbol: self.symbol }
+    }
+}
