@@ -6,6 +6,7 @@ use crate::config::ConfigError;
 use crate::db::DbError;
 use crate::gate::OverBudget;
 use crate::kafka::{BrokerError, LostOffsets};
+use crate::sinks::files::FilesError;
 use crate::sources::error::SourceError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(err) = cause.downcast_ref::<BrokerError>() {
         return Some(of_broker(err));
     }
+    if let Some(err) = cause.downcast_ref::<FilesError>() {
+        return Some(of_files(err));
+    }
     if let Some(err) = cause.downcast_ref::<DbError>() {
         return Some(of_database(err));
     }
@@ -93,6 +97,14 @@ fn of_broker(err: &BrokerError) -> Exit {
         | BrokerError::Refused { .. }
         | BrokerError::NoTopic { .. }
         | BrokerError::Setting { .. } => Exit::Config,
+    }
+}
+
+fn of_files(err: &FilesError) -> Exit {
+    match err {
+        FilesError::Full { .. } | FilesError::Busy { .. } => Exit::TryLater,
+        FilesError::Folder { .. } | FilesError::Manifest { .. } => Exit::Config,
+        FilesError::Io { .. } | FilesError::Parquet { .. } | FilesError::Thread => Exit::No,
     }
 }
 

@@ -8,6 +8,7 @@ mod consume;
 mod db_setup;
 mod dead_letters;
 mod doctor;
+mod export;
 mod heartbeat;
 mod import;
 mod logging;
@@ -107,6 +108,8 @@ enum Command {
     Plan(plan::Args),
     /// Import files, folders and zip archives of historical candles or prices
     Import(import::Args),
+    /// Write what is stored into CSV or Parquet files
+    Export(export::Args),
     /// Delete old observations that are folded into candles
     Prune(prune::Args),
     /// Try everything that a run needs, and say what to do about what is not well
@@ -256,6 +259,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Quotes(QuotesCommand::Publish(args)) => quotes::run(args, context),
         Command::Plan(args) => plan::run(args, context),
         Command::Import(args) => import::run(args, context),
+        Command::Export(args) => export::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Sandbox(args) => sandbox::run(args, context),
@@ -277,6 +281,7 @@ impl Command {
             Command::Quotes(QuotesCommand::Publish(_)) => quotes::NAME,
             Command::Plan(_) => plan::NAME,
             Command::Import(_) => import::NAME,
+            Command::Export(args) => args.name(),
             Command::Prune(_) => prune::NAME,
             Command::Doctor(_) => doctor::NAME,
             Command::Sandbox(_) => "sandbox",
@@ -296,6 +301,7 @@ impl Command {
                 | Command::Candles(_)
                 | Command::Import(_)
                 | Command::Prune(_)
+                | Command::Export(_)
         )
     }
 

@@ -105,9 +105,14 @@ impl Series {
 
     /// The same as [`rate_at`], for a time that this was loaded for.
     pub fn at(&self, time: Stamp) -> Option<f64> {
+        self.dated(time).map(|(_, per_usd)| per_usd)
+    }
+
+    /// The same, and the time of the rate itself.
+    pub fn dated(&self, time: Stamp) -> Option<(Stamp, f64)> {
         let behind = self.0.partition_point(|(at, _)| *at <= time);
         let (at, per_usd) = self.0[..behind].last()?;
-        (*at >= time.plus(-HOLDS_FOR_MS)).then_some(*per_usd)
+        (*at >= time.plus(-HOLDS_FOR_MS)).then_some((*at, *per_usd))
     }
 }
 
@@ -129,32 +134,65 @@ impl Conversion {
     /// How an amount in `from` at a time becomes one in the wanted currency, by way of the US dollar;
     /// `None` where one of the two rates is not known for that time.
     pub fn factor(&mut self, conn: &mut Connection, from: &str, time: Stamp) -> Result<Option<Factor>, DbError> {
-        if *from == *self.to {
-            return Ok(Some(Factor::ONE));
-        }
-        let to = self.to.clone();
-        let Some(times) = self.per_usd(conn, &to, time)? else { return Ok(None) };
-        let Some(over) = self.per_usd(conn, from, time)? else { return Ok(None) };
-        Ok(Some(Factor { times, over }))
+        Ok(self.dated_factor(conn, from, time)?.map(|(factor, _)| factor))
     }
 
-    fn per_usd(&mut self, conn: &mut Connection, currency: &str, time: Stamp) -> Result<Option<f64>, DbError> {
-        if currency == USD {
-            return Ok(Some(1.0));
+    /// The same, and the time of the rate: of two rates the older one's, none where no rate was needed.
+    pub fn dated_factor(
+        &mut self,
+        conn: &mut Connection,
+        from: &str,
+        time: Stamp,
+    ) -> Result<Option<(Factor, Option<Stamp>)>, DbError> {
+        if *from == *self.to {
+            return Ok(Some((Factor::ONE, None)));
         }
+        let to = self.to.clone();
+        let Some((first, times)) = self.per_usd(conn, &to, time)? else { return Ok(None) };
+        let Some((second, over)) = self.per_usd(conn, from, time)? else { return Ok(None) };
+        let older = match (first, second) {
+            (Some(first), Some(second)) => Some(first.min(second)),
+            (one, None) | (None, one) => one,
+        };
+        Ok(Some((Factor { times, over }, older)))
+    }
+
+    fn per_usd(
+        &mut self,
+        conn: &mut Connection,
+        currency: &str,
+        time: Stamp,
+    ) -> Result<Option<(Option<Stamp>, f64)>, DbError> {
+        if currency == USD {
+            return Ok(Some((None, 1.0)));
+        }
+        let dated = |series: &Series| series.dated(time).map(|(at, per_usd)| (Some(at), per_usd));
         let first = time.floor(WINDOW_MS);
         let key = (Arc::from(currency), first.millis());
         if let Some(series) = self.windows.get(&key) {
-            return Ok(series.at(time));
+            return Ok(dated(series));
         }
         let series = Series::load(conn, &self.source, currency, first, first.plus(WINDOW_MS - 1))?;
-        let per_usd = series.at(time);
+        let per_usd = dated(&series);
         if self.windows.len() >= MOST_WINDOWS {
             self.windows.clear();
         }
         self.windows.insert(key, series);
         Ok(per_usd)
     }
+}
+
+/// Whether any rate is stored of a source.
+pub fn has_rates(conn: &mut Connection, source: &str) -> Result<bool, DbError> {
+    let read = "SELECT currency FROM fx_rates WHERE source = ? LIMIT 1";
+    Ok(sql(read).bind(source).first::<Currency>(conn, "looking for exchange rates")?.is_some())
+}
+
+#[derive(diesel::QueryableByName)]
+#[allow(dead_code)]
+struct Currency {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    currency: String,
 }
 
 fn at(backend: Backend) -> &'static str {

@@ -265,17 +265,18 @@ pub type Take<'a> = dyn FnMut(Rows) -> bool + 'a;
 /// Gathers rows until there are enough to hand over.
 struct Gather<'a, 'b> {
     fields: &'static [Field],
+    at_once: usize,
     rows: Rows,
     take: &'a mut Take<'b>,
 }
 
 impl<'a, 'b> Gather<'a, 'b> {
-    fn new(table: Table, take: &'a mut Take<'b>) -> Self {
-        Gather { fields: table.fields(), rows: Rows::new(table.fields()), take }
+    fn new(table: Table, at_once: usize, take: &'a mut Take<'b>) -> Self {
+        Gather { fields: table.fields(), at_once, rows: Rows::new(table.fields()), take }
     }
 
     fn hand_over_if_full(&mut self) -> Result<(), ReadError> {
-        if self.rows.len() < ROWS_AT_ONCE { Ok(()) } else { self.hand_over() }
+        if self.rows.len() < self.at_once { Ok(()) } else { self.hand_over() }
     }
 
     fn hand_over(&mut self) -> Result<(), ReadError> {
@@ -291,6 +292,7 @@ impl<'a, 'b> Gather<'a, 'b> {
 pub struct Snapshot {
     opened: Opened,
     top: Option<HashSet<i64>>,
+    rows_at_once: usize,
 }
 
 impl Snapshot {
@@ -300,20 +302,20 @@ impl Snapshot {
         let begin = match opened.conn.backend() {
             // The first read fixes what is seen. Whatever SQLite sorts goes to a file, not into memory.
             Backend::Sqlite => "PRAGMA temp_store = FILE; BEGIN; SELECT COUNT(*) FROM runs WHERE id = 0",
-            // MariaDB ends a transaction that waits for us, which a slow disk may make it do.
             Backend::Mysql => {
                 "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
             }
             Backend::Postgres => {
-                "SET idle_in_transaction_session_timeout = '10min'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+                "SET idle_in_transaction_session_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
                  SELECT 1"
             }
         };
         if opened.conn.backend() == Backend::Mysql {
-            let _ = opened.conn.batch_execute("SET idle_transaction_timeout = 600");
+            // As for PostgreSQL above: this transaction holds no locks, and may wait for a slow disk.
+            let _ = opened.conn.batch_execute("SET idle_transaction_timeout = 0");
         }
         opened.conn.batch_execute(begin).doing("taking a snapshot")?;
-        Ok(Snapshot { opened, top: None })
+        Ok(Snapshot { opened, top: None, rows_at_once: ROWS_AT_ONCE })
     }
 
     /// For other reads of the same moment.
@@ -321,9 +323,19 @@ impl Snapshot {
         &mut self.opened.conn
     }
 
+    /// How many rows are handed over at a time.
+    pub fn set_rows_at_once(&mut self, rows: usize) {
+        self.rows_at_once = rows;
+    }
+
+    /// Lets go of the moment: nothing more is read.
+    pub fn end(&mut self) -> Result<(), DbError> {
+        self.opened.conn.batch_execute("COMMIT").doing("ending a snapshot")
+    }
+
     /// Hands over all selected rows in the order of `Table::order`.
     pub fn read(&mut self, selection: &Selection, take: &mut Take<'_>) -> Result<(), ReadError> {
-        let mut gather = Gather::new(selection.table, take);
+        let mut gather = Gather::new(selection.table, self.rows_at_once, take);
         if selection.table.is_of_coins() {
             self.choose(selection)?;
             let mut after: Option<Asset> = None;
@@ -354,7 +366,7 @@ impl Snapshot {
 
     /// Hands over the selected rows that a run was the last to change, in the order of the table's key.
     pub fn read_run(&mut self, selection: &Selection, run_id: i64, take: &mut Take<'_>) -> Result<(), ReadError> {
-        let mut gather = Gather::new(selection.table, take);
+        let mut gather = Gather::new(selection.table, self.rows_at_once, take);
         self.choose(selection)?;
         let top = self.top.take();
         let Opened { raw, conn } = &mut self.opened;
@@ -376,7 +388,9 @@ impl Snapshot {
         let mut found = BTreeSet::new();
         let mut after = i64::MIN;
         loop {
-            if let Some((_, last)) = done.iter().find(|(first, last)| (*first..=*last).contains(&after.saturating_add(1))) {
+            if let Some((_, last)) =
+                done.iter().find(|(first, last)| (*first..=*last).contains(&after.saturating_add(1)))
+            {
                 after = *last;
             }
             let read = format!("SELECT MIN(run_id) AS n FROM {} WHERE run_id > ?", table.table());
@@ -438,7 +452,8 @@ impl Snapshot {
         if after.is_some() {
             conditions.push("source >= ? AND (source > ? OR source_id > ?)");
         }
-        let condition = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+        let condition =
+            if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
         let mut read = sql(format!(
             "SELECT id, source, source_id, symbol FROM assets {condition} ORDER BY source, source_id LIMIT ?"
         ));

@@ -213,12 +213,7 @@ impl Page {
                 parts.push(format!("{} > {}", key[last], place(&after[last])));
                 alternatives.push(format!("({})", parts.join(" AND ")));
             }
-            condition.push_str(&format!(
-                " AND {} >= {} AND ({})",
-                key[0],
-                place(&after[0]),
-                alternatives.join(" OR ")
-            ));
+            condition.push_str(&format!(" AND {} >= {} AND ({})", key[0], place(&after[0]), alternatives.join(" OR ")));
             values.push(after[0].copy());
             for last in 0..key.len() {
                 values.extend(after[..=last].iter().map(Part::copy));
@@ -279,12 +274,7 @@ macro_rules! load {
             use crate::db::export::{DOING, Table, unreadable};
             use crate::domain::rows::{Cell, Kind, Rows};
 
-            pub fn load(
-                conn: &mut $connection,
-                table: Table,
-                text: &str,
-                values: Vec<Part>,
-            ) -> Result<Page, DbError> {
+            pub fn load(conn: &mut $connection, table: Table, text: &str, values: Vec<Part>) -> Result<Page, DbError> {
                 let mut query = diesel::sql_query(read::statement(text)).into_boxed::<$backend>();
                 for value in values {
                     query = match value {

@@ -139,13 +139,7 @@ fn names(table: Table) -> String {
 }
 
 /// Takes in a row: what is told of the coin, the table's own columns, and the run behind them.
-fn take(
-    rows: &mut Rows,
-    table: Table,
-    asset: Option<&Asset>,
-    row: &Row<'_>,
-    times: &mut Times,
-) -> Result<(), DbError> {
+fn take(rows: &mut Rows, table: Table, asset: Option<&Asset>, row: &Row<'_>, times: &mut Times) -> Result<(), DbError> {
     let mut column = 0;
     if let Some(asset) = asset {
         for text in [&asset.source, &asset.source_id, &asset.symbol] {
@@ -239,7 +233,8 @@ mod tests {
             assert_eq!(times.micros(millis.as_bytes()), Some(micros / 1000 * 1000), "{millis}");
         }
         assert_eq!(times.micros(b"2026-05-19 08:47:57"), Some(1_779_180_477_000_000));
-        for wrong in ["", "2026-05-19", "2026-13-19 08:47:57.000", "2026-05-19 08:4x:57.000", "2026-05-19 08:47:57.0a0"] {
+        for wrong in ["", "2026-05-19", "2026-13-19 08:47:57.000", "2026-05-19 08:4x:57.000", "2026-05-19 08:47:57.0a0"]
+        {
             assert_eq!(times.micros(wrong.as_bytes()), None, "{wrong}");
         }
     }

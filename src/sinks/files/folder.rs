@@ -111,14 +111,17 @@ impl Folder {
         self.path.join(OURS)
     }
 
+    /// Removes what an export that failed had on its way.
+    pub fn discard(&self) -> Result<(), FilesError> {
+        self.sweep(&self.path, true)
+    }
+
     fn recover(&self) -> Result<(), FilesError> {
         let path = self.path.join(COMMIT);
         match fs::read(&path) {
             Ok(text) => {
-                let commit: Commit = serde_json::from_slice(&text).map_err(|err| FilesError::Manifest {
-                    path: path.display().to_string(),
-                    why: err.to_string(),
-                })?;
+                let commit: Commit = serde_json::from_slice(&text)
+                    .map_err(|err| FilesError::Manifest { path: path.display().to_string(), why: err.to_string() })?;
                 self.carry_out(&commit)?;
             }
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}

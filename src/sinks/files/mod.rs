@@ -16,3 +16,4 @@ pub mod writer;
 
 pub use encoder::Format;
 pub use error::FilesError;
+pub use temporary::Whole;

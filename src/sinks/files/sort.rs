@@ -318,7 +318,8 @@ mod tests {
         for batch in 0..20_i64 {
             let mut rows = Rows::new(&fields);
             for n in 0..1_000_i64 {
-                let (name, at) = (["b", "", "a\u{1}", "ä", "a"][(n % 5) as usize], (n * 7_919 + batch) % 400 * 1_000_000 - 5);
+                let (name, at) =
+                    (["b", "", "a\u{1}", "ä", "a"][(n % 5) as usize], (n * 7_919 + batch) % 400 * 1_000_000 - 5);
                 assert!(rows.push(0, Cell::Text(name)) && rows.push(1, Cell::Int(at)));
                 assert!(rows.push(2, if n % 3 == 0 { Cell::Null } else { Cell::Double(-0.0) }));
                 rows.end_row(batch);
