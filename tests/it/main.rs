@@ -17,6 +17,7 @@ mod coverage;
 mod day;
 mod db_setup;
 mod doctor;
+mod export;
 mod faults;
 mod import;
 mod import_hostile;

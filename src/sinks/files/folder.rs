@@ -169,7 +169,8 @@ impl Folder {
             let entry = entry.at(folder)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = entry.path();
-            if temporary::is_temporary(&name) {
+            // What is no plain file was not made by an export.
+            if temporary::is_temporary(&name) && entry.file_type().at(&path)?.is_file() {
                 fs::remove_file(&path).at(&path)?;
             } else if deeper && (name == OURS || name.starts_with("day=")) && path.is_dir() {
                 self.sweep(&path, false)?;
@@ -200,6 +201,16 @@ fn sync_parent(path: &Path) -> Result<(), FilesError> {
         // Some file systems know no flush of a folder.
         Err(err) if err.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
         synced => synced.at(parent),
+    }
+}
+
+/// For tests: makes the file that is named, and waits until somebody removes it.
+pub fn pause() {
+    let Some(path) = std::env::var_os("COINETL_TEST_PAUSE").map(PathBuf::from) else { return };
+    if File::create(&path).is_ok() {
+        while path.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::rows::{Field, Rows};
 /// How an export's files are called and what is in them.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// The first file's name, without a day.
     pub dataset: String,
     pub format: Format,
     pub fields: Vec<Field>,
@@ -114,11 +115,12 @@ impl Plan {
     fn path(&self, day: Option<i64>) -> String {
         let Plan { dataset, format, part, adds, .. } = self;
         let extension = format.extension();
+        let stem = dataset.strip_suffix(extension).unwrap_or(dataset).trim_end_matches('.');
         match day {
             Some(day) => format!("day={}/part-{part:06}.{extension}", name_of(day)),
             // Behind the first one where names are sorted.
-            None if *adds => format!("{dataset}_{part:06}.{extension}"),
-            None => format!("{dataset}.{extension}"),
+            None if *adds => format!("{stem}_{part:06}.{extension}"),
+            None => format!("{stem}.{extension}"),
         }
     }
 }

@@ -1,0 +1,249 @@
+//! `export`: what is stored, as CSV or Parquet files, as it was at one moment.
+
+mod rates;
+mod work;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::output::{Outcome, Report, sentence};
+use super::{Context, heartbeat, stop};
+use crate::db::export::{self, Selection, Table};
+use crate::db::runs::Status;
+use crate::db::{Session, migrate};
+use crate::domain::{Cost, Stamp, Timeframe};
+use crate::exit::{self, Exit, UsageError};
+use crate::sinks::files::Format;
+use crate::sinks::files::folder::{Folder, MANIFEST};
+use crate::sources::SANDBOX_PREFIX;
+
+pub use work::{Done, Request, write};
+
+/// What an export of all sources is recorded under.
+pub const ALL: &str = "all";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Which rows
+    #[arg(value_enum)]
+    what: What,
+    /// Form of the files
+    #[arg(long, value_enum)]
+    format: FileFormat,
+    /// Folder for the files; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Only candles (or windows) of these lengths, such as 1h,1d
+    #[arg(long, value_name = "TIMEFRAME,…", value_delimiter = ',')]
+    timeframe: Vec<Timeframe>,
+    /// Only rows of this time and later, such as 2026-05-19 or 2026-05-19T08:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Option<Stamp>,
+    /// Only rows before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    to: Option<Stamp>,
+    /// Only coins with these ids of their source
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    ids: Vec<String>,
+    /// Only the N coins of each source that are ranked best
+    #[arg(long, value_name = "N", conflicts_with = "ids")]
+    top: Option<u32>,
+    /// Only rows in these currencies
+    #[arg(long, value_name = "CURRENCY,…", value_delimiter = ',')]
+    vs: Vec<String>,
+    /// Only quotes of these pairs
+    #[arg(long, value_name = "PAIR,…", value_delimiter = ',')]
+    pairs: Vec<String>,
+    /// A file for each UTC day, in folders that Spark, Trino and DuckDB understand
+    #[arg(long, value_enum, value_name = "WHAT")]
+    partition_by: Option<PartitionBy>,
+    /// Only what changed since the last export into this folder, in files beside those that are there
+    #[arg(long)]
+    since_last: bool,
+    /// Convert prices, volumes and market caps into this currency, by the rate of their time
+    #[arg(long = "in", value_name = "CURRENCY")]
+    in_currency: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Prices,
+    Candles,
+    Quotes,
+    /// Quotes folded by 1m, 5m and 1h
+    QuoteWindows,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FileFormat {
+    Csv,
+    Parquet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PartitionBy {
+    Day,
+}
+
+impl Args {
+    pub fn name(&self) -> &'static str {
+        // Each has a lease of its own: prices and candles may be exported side by side.
+        match self.what {
+            What::Prices => "export prices",
+            What::Candles => "export candles",
+            What::Quotes => "export quotes",
+            What::QuoteWindows => "export quote-windows",
+        }
+    }
+
+    fn request(&self, source: Option<String>) -> Result<Request, UsageError> {
+        let table = match self.what {
+            What::Prices => Table::Prices,
+            What::Candles => Table::Candles,
+            What::Quotes => Table::Quotes,
+            What::QuoteWindows => Table::Windows,
+        };
+        let refuse = |option: &str| Err(UsageError(format!("{option} says nothing of {}", table.name())));
+        if !table.has_timeframes() && !self.timeframe.is_empty() {
+            return refuse("--timeframe");
+        }
+        if table.is_of_coins() && !self.pairs.is_empty() {
+            return refuse("--pairs");
+        }
+        if !table.is_of_coins() {
+            let given = [
+                ("--ids", !self.ids.is_empty()),
+                ("--top", self.top.is_some()),
+                ("--vs", !self.vs.is_empty()),
+                ("--in", self.in_currency.is_some()),
+            ];
+            if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+                return refuse(option);
+            }
+        }
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from >= to
+        {
+            return Err(UsageError(format!("--from {from} is not before --to {to}")));
+        }
+        let sorted = |list: &[String]| {
+            let mut list: Vec<String> = list.iter().map(|word| word.trim().to_owned()).collect();
+            list.retain(|word| !word.is_empty());
+            list.sort();
+            list.dedup();
+            list
+        };
+        let lower = |list: &[String]| sorted(&list.iter().map(|word| word.to_lowercase()).collect::<Vec<_>>());
+        let mut timeframes = self.timeframe.clone();
+        timeframes.sort();
+        timeframes.dedup();
+        Ok(Request {
+            selection: Selection {
+                table,
+                timeframes,
+                source,
+                ids: sorted(&self.ids),
+                pairs: sorted(&self.pairs),
+                top: self.top,
+                vs: lower(&self.vs),
+                from: self.from,
+                to: self.to,
+            },
+            format: match self.format {
+                FileFormat::Csv => Format::Csv,
+                FileFormat::Parquet => Format::Parquet,
+            },
+            by_day: self.partition_by.is_some(),
+            since_last: self.since_last,
+            in_currency: self.in_currency.as_ref().map(|currency| currency.trim().to_lowercase()),
+        })
+    }
+}
+
+/// A day, or a moment with a zone.
+fn moment(text: &str) -> Result<Stamp, String> {
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    Stamp::parse(&whole).map_err(|err| err.to_string())
+}
+
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let started = Instant::now();
+    let name = context.settings.source.name();
+    let source = match (context.sandbox, context.source_is_chosen) {
+        (true, _) => Some(format!("{SANDBOX_PREFIX}{name}")),
+        (false, true) => Some(name.to_owned()),
+        (false, false) => None,
+    };
+    let request = args.request(source.clone())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let asked_to_stop = Arc::new(AtomicBool::new(false));
+    let (entered, flag) = (runtime.enter(), asked_to_stop.clone());
+    let asked = stop::asked();
+    drop(entered);
+    runtime.spawn(async move {
+        asked.await;
+        flag.store(true, Ordering::Relaxed);
+    });
+    let database = &context.settings.database_url;
+    let opened = migrate::open_current(database)?;
+    let folder = Folder::open(&args.out, context.wait)?;
+    let mut session = Session::begin(opened, args.name(), source.as_deref().unwrap_or(ALL), context.wait)?;
+    let mut report = Report::new(args.name(), session.source());
+    report.run_id = Some(session.run_id());
+    let beating = heartbeat::start(database, session.lease().clone());
+    let result = session
+        .batch(|batch| export::fence_given_up(batch.conn))
+        .map_err(anyhow::Error::from)
+        .and_then(|_| write(database, &folder, &request, &asked_to_stop));
+    drop(beating);
+    let (mut status, mut exit, mut error, mut text) = (Status::Ok, Exit::Ok, None, String::new());
+    match result {
+        Ok(done) => {
+            let Done { rows, files, dataset, unknown } = &done;
+            let counted = session.batch(|batch| {
+                batch.tally.read = *rows as i64;
+                batch.tally.written = *rows as i64;
+                batch.tally.absent = unknown.len() as i64;
+                Ok(())
+            });
+            if let Err(err) = counted {
+                let err = anyhow::Error::from(err);
+                (status, exit, error) = (Status::Partial, exit::of(&err), Some(sentence(&err)));
+            } else if !unknown.is_empty() {
+                let why = format!("no coin has the id {}; the others are exported", unknown.join(", "));
+                (status, exit, error) = (Status::Partial, Exit::Partial, Some(why));
+            }
+            report.more.insert("files".into(), json!(files));
+            report.more.insert("dataset".into(), json!(dataset));
+            text = format!(
+                "{dataset}: {rows} rows in {} file(s) in {} ({:.1} s)",
+                files.len(),
+                folder.path().display(),
+                started.elapsed().as_secs_f64()
+            );
+        }
+        Err(err) => {
+            (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
+            report.more.insert("files".into(), json!([]));
+        }
+    }
+    report.set_tally(&session.tally());
+    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
+        && error.is_none()
+    {
+        let err = anyhow::Error::from(err);
+        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
+    }
+    report.status = status.name();
+    report.more.insert("out".into(), json!(folder.path()));
+    report.more.insert("manifest".into(), json!(folder.path().join(MANIFEST)));
+    report.seconds = started.elapsed().as_secs_f64();
+    let text = if error.is_some() { String::new() } else { text };
+    report.error = error;
+    Ok(Outcome::new(exit, report, text))
+}

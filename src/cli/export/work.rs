@@ -1,0 +1,465 @@
+//! One export: rows of a snapshot, from the thread that reads them to the one that writes them.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use super::rates::{self, Rates};
+use crate::db::export::{ROWS_AT_ONCE, ReadError, Selection, Snapshot, Table};
+use crate::db::{DatabaseUrl, clock};
+use crate::domain::Stamp;
+use crate::domain::rows::{Field, Rows};
+use crate::exit::UsageError;
+use crate::sinks::files::folder::{Folder, pause};
+use crate::sinks::files::manifest::{
+    Asked, ColumnEntry, Dataset, FileEntry, Manifest, SeenFile, SinceLast, Window, with_run,
+};
+use crate::sinks::files::parquet::About;
+use crate::sinks::files::seen::{Remember, Seen};
+use crate::sinks::files::sort::{Order, Sorter, Time};
+use crate::sinks::files::writer::{Files, Plan, Written};
+use crate::sinks::files::{FilesError, Format, Whole};
+
+/// Rows on their way at once where whole row groups are not needed.
+const FEW_ROWS: usize = 8_192;
+/// What sorting keeps in memory.
+const SORT_BYTES: usize = 24 << 20;
+const SORT_BYTES_CSV: usize = 12 << 20;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub selection: Selection,
+    pub format: Format,
+    pub by_day: bool,
+    pub since_last: bool,
+    pub in_currency: Option<String>,
+}
+
+/// What was exported.
+#[derive(Debug)]
+pub struct Done {
+    pub rows: u64,
+    pub files: Vec<FileEntry>,
+    pub dataset: String,
+    /// Ids that no coin has.
+    pub unknown: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal; nothing of this export is left behind")]
+struct Interrupted;
+
+/// Exports what is asked for into the folder, or nothing.
+pub fn write(url: &DatabaseUrl, folder: &Folder, request: &Request, stop: &AtomicBool) -> anyhow::Result<Done> {
+    let written = Export::begin(url, folder, request, stop)?.write(url);
+    if written.is_err() {
+        // A disk that is full should not stay so because of us; what can't be removed is the next one's.
+        let _ = folder.discard();
+    }
+    written
+}
+
+struct Export<'a> {
+    folder: &'a Folder,
+    request: &'a Request,
+    stop: &'a AtomicBool,
+    manifest: Manifest,
+    asked: Asked,
+    plan: Plan,
+    order: Order,
+    snapshot: Snapshot,
+    now: Stamp,
+    open_runs: BTreeSet<i64>,
+    since: SinceLast,
+}
+
+impl<'a> Export<'a> {
+    fn begin(
+        url: &DatabaseUrl,
+        folder: &'a Folder,
+        request: &'a Request,
+        stop: &'a AtomicBool,
+    ) -> anyhow::Result<Export<'a>> {
+        let table = request.selection.table;
+        let manifest = folder.manifest()?;
+        let asked = request.asked();
+        let dataset = request.dataset();
+        refuse_to_mix(&manifest, &dataset, request, folder)?;
+        let before = manifest.datasets.get(&dataset);
+        let adds = request.since_last && before.is_some();
+        if let (true, Some(before)) = (adds, before)
+            && before.asked != asked
+        {
+            let text = format!(
+                "the last export of {dataset} into {} was asked for with other options ({}); export with the same, without --since-last, or into another folder",
+                folder.path().display(),
+                difference(&before.asked, &asked)
+            );
+            return Err(UsageError(text).into());
+        }
+        let mut snapshot = Snapshot::take(url)?;
+        pause();
+        let now = clock::now(snapshot.conn())?;
+        let mut since = before.map(|before| before.since_last.clone()).unwrap_or_default();
+        if adds && let Some((run, began)) = &since.database {
+            let found = snapshot.run_began(*run)?.map(|began| rfc3339(&began.to_string()));
+            if found.as_ref() != Some(began) {
+                let text = format!(
+                    "the last export into {} was of another database (run {run} began then, and not in this one); export without --since-last, or into another folder",
+                    folder.path().display()
+                );
+                return Err(UsageError(text).into());
+            }
+        }
+        if !adds {
+            since = SinceLast { next_part: since.next_part, ..SinceLast::default() };
+        }
+        since.database = snapshot.newest_run()?.map(|(run, began)| (run, rfc3339(&began.to_string())));
+        let open_runs = if table.is_of_coins() { snapshot.open_runs()? } else { BTreeSet::new() };
+        let fields = match &request.in_currency {
+            Some(_) => rates::fields(table),
+            None => table.fields().to_vec(),
+        };
+        let columns: Vec<usize> = table.order().iter().filter_map(|name| table.at(name)).collect();
+        let time = table.at(table.time()).map(|column| Time { column, kind: table.fields()[column].kind });
+        let plan = Plan {
+            dataset,
+            format: request.format,
+            about: About { order: columns.clone(), metadata: metadata(request, &asked) },
+            fields,
+            by_day: time.filter(|_| request.by_day),
+            part: since.next_part,
+            adds,
+        };
+        let order = Order { day: None, columns };
+        Ok(Export { folder, request, stop, manifest, asked, plan, order, snapshot, now, open_runs, since })
+    }
+
+    fn write(mut self, url: &DatabaseUrl) -> anyhow::Result<Done> {
+        let selection = &self.request.selection;
+        let unknown = self.snapshot.unknown_ids(selection)?;
+        let seen = self.begin_seen()?;
+        let rates = match &self.request.in_currency {
+            Some(currency) => Some(Rates::new(url, selection.table, currency)?),
+            None => None,
+        };
+        let is_parquet = self.request.format == Format::Parquet;
+        let limit = if is_parquet { SORT_BYTES } else { SORT_BYTES_CSV };
+        let sorter =
+            |fields: &[Field], order: &Order| Sorter::new(fields, order.clone(), &self.folder.scratch(), limit);
+        let by_day = self.plan.by_day.map(|time| {
+            let order = Order { day: Some(time), ..self.order.clone() };
+            sorter(&self.plan.fields, &order)
+        });
+        let by_run =
+            (self.plan.adds && selection.table.is_of_coins()).then(|| sorter(selection.table.fields(), &self.order));
+        let whole_groups = is_parquet && by_day.is_none() && by_run.is_none();
+        self.snapshot.set_rows_at_once(if whole_groups { ROWS_AT_ONCE } else { FEW_ROWS });
+        let (to_files, rows_to_write) = sync_channel::<Rows>(1);
+        let (folder, plan) = (self.folder, self.plan.clone());
+        let mut flow = Flow { stop: self.stop, seen, rates, by_day, to_files, table: selection.table, failed: None };
+        let (read, written) = std::thread::scope(|scope| {
+            let plan = &plan;
+            let writing = scope.spawn(move || -> Result<Vec<Written>, FilesError> {
+                let mut files = Files::new(folder, plan);
+                for rows in rows_to_write {
+                    files.write(&rows)?;
+                }
+                files.end()
+            });
+            let read = read(
+                &mut self.snapshot,
+                selection,
+                &self.since.runs,
+                &self.open_runs,
+                self.plan.adds,
+                by_run,
+                &mut flow,
+            );
+            let read = match read {
+                // Nobody has to keep old versions of rows for us while the files are finished.
+                Ok(runs) => match self.snapshot.end() {
+                    Ok(()) => flow.end().map(|seen| (runs, seen)),
+                    Err(err) => Err(err.into()),
+                },
+                Err(err) => {
+                    // The other thread waits for rows as long as there is somebody to send them.
+                    drop(flow);
+                    Err(err)
+                }
+            };
+            (read, writing.join())
+        });
+        let written = match written {
+            Ok(written) => written,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        let (files, (runs, seen)) = match (read, written) {
+            // What stopped the one side is what the other has to tell.
+            (_, Err(err)) => return Err(err.into()),
+            (Err(err), _) => return Err(err),
+            (Ok(read), Ok(files)) => (files, read),
+        };
+        runs.into_iter().for_each(|run_id| with_run(&mut self.since.runs, run_id));
+        let seen = SeenFile { path: self.seen_path(), rows: seen.0, sha256: seen.1.sha256 };
+        self.commit(files, seen, unknown)
+    }
+
+    fn seen_path(&self) -> String {
+        format!(".coinetl/{}-{:06}.seen", self.plan.dataset, self.plan.part)
+    }
+
+    fn begin_seen(&self) -> Result<Seen, FilesError> {
+        let table = self.request.selection.table;
+        let remember = if table.is_of_coins() { Remember::Runs(self.open_runs.clone()) } else { Remember::All };
+        let old = self.since.seen.as_ref().filter(|_| self.plan.adds).map(|seen| self.folder.path().join(&seen.path));
+        let new = self.folder.begin(&self.seen_path())?;
+        // A quote is never rewritten.
+        Seen::begin(self.order.clone(), remember, table != Table::Quotes, old.as_deref(), new)
+    }
+
+    /// Makes what was written the export.
+    fn commit(mut self, written: Vec<Written>, seen: SeenFile, unknown: Vec<String>) -> anyhow::Result<Done> {
+        let created_at = rfc3339(&self.now.to_string());
+        let Plan { dataset, part, adds, .. } = &self.plan;
+        let files: Vec<FileEntry> = written
+            .into_iter()
+            .map(|Written { path, day, rows, bytes, sha256 }| FileEntry {
+                path,
+                dataset: dataset.clone(),
+                part: *part,
+                day,
+                rows,
+                bytes,
+                sha256,
+                created_at: created_at.clone(),
+            })
+            .collect();
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        let mut named: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+        let mut removed: Vec<String> = Vec::new();
+        let before = self.manifest.datasets.remove(dataset);
+        removed.extend(before.iter().filter_map(|before| Some(before.since_last.seen.as_ref()?.path.clone())));
+        if !adds {
+            let ours = self.manifest.files.iter().filter(|file| file.dataset == *dataset);
+            removed.extend(ours.map(|file| file.path.clone()));
+            self.manifest.files.retain(|file| file.dataset != *dataset);
+        }
+        named.push(seen.path.clone());
+        self.since.next_part = part + 1;
+        self.since.seen = Some(seen);
+        removed.retain(|path| !named.contains(path));
+        self.manifest.files.extend(files.iter().cloned());
+        let total = self.manifest.files.iter().filter(|file| file.dataset == *dataset).map(|file| file.rows).sum();
+        let table = self.request.selection.table;
+        self.manifest.created_at = created_at.clone();
+        self.manifest.coinetl = env!("CARGO_PKG_VERSION").to_owned();
+        self.manifest.datasets.insert(
+            dataset.clone(),
+            Dataset {
+                source: self.asked.source.clone().unwrap_or_else(|| super::ALL.to_owned()),
+                window: self.asked.window.clone(),
+                created_at,
+                rows: total,
+                columns: self.plan.fields.iter().map(ColumnEntry::of).collect(),
+                order: table.order().iter().map(|name| (*name).to_owned()).collect(),
+                asked: self.asked,
+                since_last: self.since,
+            },
+        );
+        self.folder.commit(named, removed, self.manifest)?;
+        Ok(Done { rows, files, dataset: dataset.clone(), unknown })
+    }
+}
+
+/// Reads what is wanted into the flow. The runs that are done with it: they change nothing any more.
+fn read(
+    snapshot: &mut Snapshot,
+    selection: &Selection,
+    done: &[(i64, i64)],
+    open_runs: &BTreeSet<i64>,
+    adds: bool,
+    by_run: Option<Sorter>,
+    flow: &mut Flow<'_>,
+) -> anyhow::Result<BTreeSet<i64>> {
+    let mut runs = BTreeSet::new();
+    let Some(mut sorter) = by_run else {
+        let mut newest = None;
+        let read = snapshot.read(selection, &mut |rows| {
+            if !adds {
+                for run_id in &rows.runs {
+                    if newest != Some(*run_id) {
+                        newest = Some(*run_id);
+                        if !open_runs.contains(run_id) {
+                            runs.insert(*run_id);
+                        }
+                    }
+                }
+            }
+            flow.take(rows)
+        });
+        flow.check(read)?;
+        return Ok(if selection.table.is_of_coins() { runs } else { BTreeSet::new() });
+    };
+    for run_id in snapshot.runs_but(selection.table, done)? {
+        let read = snapshot.read_run(selection, run_id, &mut |rows| match sorter.push(&rows) {
+            Ok(()) => !flow.is_stopped(),
+            Err(err) => flow.fail(err.into()),
+        });
+        flow.check(read)?;
+        if !open_runs.contains(&run_id) {
+            runs.insert(run_id);
+        }
+    }
+    sorter.finish(&mut |rows| Ok(flow.take(rows)))?;
+    flow.check(Ok(()))?;
+    Ok(runs)
+}
+
+/// The way of the rows, behind the database: what was exported already is left out, amounts are converted,
+/// days are put together, files are written.
+struct Flow<'a> {
+    stop: &'a AtomicBool,
+    seen: Seen,
+    rates: Option<Rates>,
+    by_day: Option<Sorter>,
+    to_files: SyncSender<Rows>,
+    table: Table,
+    failed: Option<anyhow::Error>,
+}
+
+impl Flow<'_> {
+    /// False when no more rows are wanted.
+    fn take(&mut self, rows: Rows) -> bool {
+        if self.is_stopped() {
+            return self.fail(Interrupted.into());
+        }
+        match self.pass(rows) {
+            Ok(goes_on) => goes_on,
+            Err(err) => self.fail(err),
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn fail(&mut self, err: anyhow::Error) -> bool {
+        self.failed = Some(err);
+        false
+    }
+
+    fn pass(&mut self, rows: Rows) -> anyhow::Result<bool> {
+        let rows = self.seen.only_new(rows, self.table.fields())?;
+        if rows.is_empty() {
+            return Ok(true);
+        }
+        let rows = match &mut self.rates {
+            Some(rates) => rates.convert(&rows)?,
+            None => rows,
+        };
+        match &mut self.by_day {
+            Some(sorter) => sorter.push(&rows).map(|()| true).map_err(Into::into),
+            // Nobody takes them when the other side failed, which it tells itself.
+            None => Ok(self.to_files.send(rows).is_ok()),
+        }
+    }
+
+    fn check(&mut self, read: Result<(), ReadError>) -> anyhow::Result<()> {
+        match (self.failed.take(), read) {
+            (Some(err), _) => Err(err),
+            (None, Err(ReadError::Database(err))) => Err(err.into()),
+            (None, Err(ReadError::Stopped)) if self.is_stopped() => Err(Interrupted.into()),
+            (None, Err(ReadError::Stopped)) => Err(FilesError::Thread.into()),
+            (None, Ok(())) => Ok(()),
+        }
+    }
+
+    /// Sends what was held back, and ends the list of what was exported: its rows and its sum.
+    fn end(mut self) -> anyhow::Result<(u64, Whole)> {
+        if let Some(sorter) = self.by_day.take() {
+            let (to_files, stop) = (&self.to_files, self.stop);
+            sorter.finish(&mut |rows| Ok(!stop.load(Ordering::Relaxed) && to_files.send(rows).is_ok()))?;
+            if self.is_stopped() {
+                return Err(Interrupted.into());
+            }
+        }
+        Ok(self.seen.end()?)
+    }
+}
+
+impl Request {
+    /// What its files are called.
+    pub fn dataset(&self) -> String {
+        let Selection { table, timeframes, .. } = &self.selection;
+        let lengths: String = timeframes.iter().map(|timeframe| format!("-{timeframe}")).collect();
+        format!("{}{lengths}.{}", table.name(), self.format.extension())
+    }
+
+    fn asked(&self) -> Asked {
+        let Selection { timeframes, source, ids, pairs, top, vs, from, to, .. } = &self.selection;
+        let time = |stamp: &Option<Stamp>| stamp.map(|stamp| rfc3339(&stamp.to_string()));
+        Asked {
+            format: self.format,
+            partition_by: self.by_day.then(|| "day".to_owned()),
+            timeframes: timeframes.iter().map(|timeframe| timeframe.name().to_owned()).collect(),
+            source: source.clone(),
+            ids: ids.clone(),
+            pairs: pairs.clone(),
+            top: *top,
+            vs: vs.clone(),
+            window: Window { from: time(from), to: time(to) },
+            in_currency: self.in_currency.clone(),
+        }
+    }
+}
+
+/// Whoever reads all days of a folder must find rows of one kind.
+fn refuse_to_mix(manifest: &Manifest, dataset: &str, request: &Request, folder: &Folder) -> Result<(), UsageError> {
+    let other = manifest
+        .datasets
+        .iter()
+        .find(|(name, held)| *name != dataset && (request.by_day || held.asked.partition_by.is_some()));
+    match other {
+        Some((name, _)) => Err(UsageError(format!(
+            "{} holds {name}, and a folder with a file for each day holds nothing else; give {dataset} a folder of its own",
+            folder.path().display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Which options are not the same.
+fn difference(before: &Asked, now: &Asked) -> String {
+    let (Ok(serde_json::Value::Object(before)), Ok(serde_json::Value::Object(now))) =
+        (serde_json::to_value(before), serde_json::to_value(now))
+    else {
+        return String::new();
+    };
+    let differing = before.iter().filter(|(name, value)| now.get(*name) != Some(value));
+    differing.map(|(name, value)| format!("{name} was {value}")).collect::<Vec<_>>().join(", ")
+}
+
+fn metadata(request: &Request, asked: &Asked) -> Vec<(String, String)> {
+    let open = |time: &Option<String>| time.clone().unwrap_or_default();
+    let mut metadata = vec![
+        ("coinetl.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("coinetl.table".to_owned(), request.selection.table.name().to_owned()),
+        ("coinetl.source".to_owned(), asked.source.clone().unwrap_or_else(|| super::ALL.to_owned())),
+        ("coinetl.from".to_owned(), open(&asked.window.from)),
+        ("coinetl.to".to_owned(), open(&asked.window.to)),
+    ];
+    if !asked.timeframes.is_empty() {
+        metadata.push(("coinetl.timeframes".to_owned(), asked.timeframes.join(",")));
+    }
+    if let Some(currency) = &asked.in_currency {
+        metadata.push(("coinetl.in_currency".to_owned(), currency.clone()));
+    }
+    metadata
+}
+
+/// `2026-05-19 08:47:57.580` as RFC 3339.
+fn rfc3339(text: &str) -> String {
+    format!("{}Z", text.replacen(' ', "T", 1))
+}
