@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use coinetl::db::Session;
 use coinetl::db::prices::{self, PriceRow};
 use coinetl::db::runs::Status;
-use coinetl::db::Session;
 use coinetl::domain::{Column, Cost, Figures, Stamp};
 use parquet::basic::{Compression, Repetition};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -329,7 +329,8 @@ fn every_price_is_in_the_files_bit_for_bit(db: &TestDb) {
     assert_eq!((&dataset["source"], &dataset["rows"]), (&"all".into(), &64.into()));
     assert_eq!(dataset["columns"].as_array().unwrap().len(), 16);
     assert_eq!(dataset["order"], serde_json::json!(["source", "source_id", "vs_currency", "observed_at"]));
-    if db.backend() != Backend::Sqlite {
+    // SQLite and MariaDB keep no sign of zero.
+    if db.backend() == Backend::Postgres {
         assert!(expected.iter().flatten().any(|cell| *cell == Cell::Double(-0.0)), "minus zero is among them");
     }
     // Once more replaces, and what is the same has the same bytes.
@@ -578,7 +579,7 @@ fn killed_anywhere_the_next_export_is_whole(db: &TestDb) {
     for partition in [&[][..], &["--partition-by", "day"]] {
         let out = format!("out{}", partition.len());
         let args = [&["prices", "--format", "parquet", "--since-last"], partition].concat();
-        let mut expected = 64;
+        let mut expected = stored_prices(db).len() as i64;
         for (n, point) in ["while-writing", "before-commit", "after-commit", "after-rename"].into_iter().enumerate() {
             for first in [true, false] {
                 let killed =
