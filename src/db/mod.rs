@@ -15,7 +15,6 @@ mod conn;
 pub mod coverage;
 pub mod dead_letters;
 mod error;
-pub mod fx;
 pub mod export;
 pub mod fx;
 pub mod health;

@@ -14,6 +14,7 @@ use parquet::record::Field;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::support::kafka::Topic;
 use crate::support::test_db::{Backend, Cell, TestDb, assert_same};
 use crate::support::workdir::{Workdir, wait_until};
 
@@ -28,6 +29,7 @@ on_every_database!(
     what_is_written_meanwhile_is_not_in_it,
     amounts_are_converted_by_the_rate_of_their_time,
     only_what_is_asked_for,
+    a_stream_that_ends_leaves_files,
 );
 
 const NUMBERS: [f64; 8] = [-0.0, 5e-324, 1e59, 0.1 + 0.2, 17.0, f64::MAX, -1.5, 64_039.25];
@@ -346,8 +348,6 @@ fn every_price_is_in_the_files_bit_for_bit(db: &TestDb) {
 }
 
 fn candles_are_in_the_files(db: &TestDb) {
-    const COLUMNS: &str = "source, source_id, symbol, vs_currency, timeframe, open_time, open, high, low, close, volume, \
-                           base_volume, market_cap, samples, origin, final";
     asset(db, 2, "coingecko", "alpha", "a");
     asset(db, 1, "coingecko", "beta", "b");
     for (n, (id, timeframe, at)) in [
@@ -366,21 +366,16 @@ fn candles_are_in_the_files(db: &TestDb) {
             n != 3
         ));
     }
-    let expected = || {
-        let mut rows = table(db, COLUMNS, &["open_time"], "candles c JOIN assets a ON a.id = c.asset_id", 6);
-        rows.sort_by_key(|row| [0, 1, 3, 4, 5].map(|at| sortable(&row[at])));
-        // PostgreSQL's own booleans come as numbers, too.
-        rows
-    };
+    let mut expected: Vec<Vec<Cell>> = ["15m", "1d", "1h"].iter().flat_map(|name| stored_candles(db, name)).collect();
+    expected.sort_by_key(|row| [0, 1, 3, 4, 5].map(|at| sortable(&row[at])));
     let (out, _) = export(db, "all", &["candles", "--format", "parquet"]);
     let (names, rows) = parquet_rows(&out.join("candles.parquet"));
-    assert_eq!(names.join(", "), COLUMNS);
-    assert_same(&rows, &expected());
+    assert_eq!(names.join(", "), CANDLES);
+    assert_same(&rows, &expected);
     let (out, result) = export(db, "days", &["candles", "--format", "csv", "--timeframe", "1d"]);
     assert_eq!((number(&result, "rows_read"), &result["dataset"]), (2, &"candles-1d.csv".into()));
     let (_, rows) = csv_rows(&out.join("candles-1d.csv"));
-    let days: Vec<Vec<Cell>> = expected().into_iter().filter(|row| row[4] == Cell::Text("1d".into())).collect();
-    assert_same(&rows, &days);
+    assert_same(&rows, &stored_candles(db, "1d"));
     check_manifest(&out);
 }
 
@@ -720,6 +715,88 @@ fn only_what_is_asked_for(db: &TestDb) {
         (number(&result, "rows_read"), number(&result, "rows_absent"), &result["status"]),
         (8, 1, &"partial".into())
     );
+}
+
+const CANDLES: &str = "source, source_id, symbol, vs_currency, timeframe, open_time, open, high, low, close, volume, \
+                       base_volume, market_cap, samples, origin, final";
+
+fn stored_candles(db: &TestDb, timeframe: &str) -> Vec<Vec<Cell>> {
+    let from = format!("candles c JOIN assets a ON a.id = c.asset_id WHERE timeframe = '{timeframe}'");
+    let mut rows = table(db, CANDLES, &["open_time"], &from, 6);
+    rows.sort_by_key(|row| [0, 1, 3, 4, 5].map(|at| sortable(&row[at])));
+    rows
+}
+
+fn a_stream_that_ends_leaves_files(db: &TestDb) {
+    let Some(topic) = Topic::new() else { return };
+    topic.make(2, &[]);
+    let candle = |asset: &str, timeframe: &str, at: &str| {
+        let event = serde_json::json!({
+            "schema": "coinetl.candle.v1", "source": "coingecko", "asset": asset, "symbol": "c", "name": "C",
+            "vs_currency": "usd", "timeframe": timeframe, "open_time": at, "open": 1.5, "high": 2.5, "low": 0.5,
+            "close": 2, "volume": 1e22, "base_volume": null, "market_cap": null, "samples": null, "final": true,
+        });
+        (format!("coingecko:{asset}"), event.to_string())
+    };
+    let quote = |sequence: i64| {
+        let event = serde_json::json!({
+            "schema": "coinetl.quote.v1", "source": "coinbase", "pair": "BTC-USD", "sequence": sequence,
+            "observed_at": format!("2026-05-19T08:{:02}:57.580123Z", sequence % 60), "bid": "10.01", "ask": "10.02",
+            "price": "10.01", "base_volume_24h": null, "session": null,
+        });
+        ("coinbase:BTC-USD".to_owned(), event.to_string())
+    };
+    let mut messages: Vec<(String, String)> = (0..90).map(quote).collect();
+    for day in 10..20 {
+        messages.push(candle("bitcoin", "1d", &format!("2026-05-{day}T00:00:00.000Z")));
+        messages.push(candle("ether", "1m", &format!("2026-05-19T08:{day}:00.000Z")));
+        messages.push(candle("ether", "1h", &format!("2026-05-19T{day}:00:00.000Z")));
+    }
+    topic.send(&messages);
+    let consume = |args: &[&str]| {
+        let cmd = db.coinetl(&["consume", "--export-on-exit", "data_export", "--output", "json"]).args(args);
+        topic.on(cmd.env("KAFKA_GROUP", format!("group-of-{}", topic.name)))
+    };
+    let out = db.workdir().file("data_export");
+    let check = || {
+        let manifest = check_manifest(&out);
+        let names: Vec<&str> =
+            manifest["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+        assert_eq!(names, ["candles-1d.csv", "candles-1m.parquet", "quote-windows-1m.parquet"]);
+        assert_same(&rows_of(&out.join(names[0])), &stored_candles(db, "1d"));
+        assert_same(&rows_of(&out.join(names[1])), &stored_candles(db, "1m"));
+        let windows = "SELECT COUNT(*) FROM quote_windows WHERE timeframe = '1m'";
+        assert_eq!(rows_of(&out.join(names[2])).len() as i64, db.number(windows));
+    };
+    // A folder that can't be written is told before anything is consumed.
+    db.workdir().write("a-file", "");
+    let refused = db.coinetl(&["consume", "--until-end", "--export-on-exit", "a-file/out"]);
+    topic.on(refused.env("KAFKA_GROUP", "g")).run().expect(78);
+    let running = consume(&[]).spawn();
+    wait_until(|| {
+        db.number("SELECT COUNT(*) FROM candles") == 30 && db.number("SELECT COUNT(*) FROM crypto_metrics") == 90
+    });
+    assert!(!out.join("manifest.json").exists());
+    running.signal("TERM");
+    let result = running.wait().expect(0).json();
+    assert_eq!((number(&result, "rows_written"), result["files"].as_array().unwrap().len()), (120, 3));
+    check();
+    assert_eq!(rows_of(&out.join("candles-1d.csv")).len(), 10);
+    // A second signal while it writes: it ends, and what was there stays as it was.
+    topic.send(&[candle("bitcoin", "1d", "2026-05-20T00:00:00.000Z")]);
+    let paused = db.workdir().file("paused");
+    let running = consume(&[]).env("COINETL_TEST_PAUSE", paused.display().to_string()).spawn();
+    wait_until(|| db.number("SELECT COUNT(*) FROM candles") == 31);
+    running.signal("TERM");
+    wait_until(|| paused.exists());
+    running.signal("TERM");
+    running.wait().expect(1);
+    std::fs::remove_file(&paused).unwrap();
+    assert_eq!(rows_of(&out.join("candles-1d.csv")).len(), 10);
+    // The next one brings it up to date.
+    let result = consume(&["--until-end"]).run().expect(0).json();
+    assert_eq!(result["files"][0]["rows"], 11);
+    check();
 }
 
 // ---- the same on any database ----------------------------------------------------------------------------
