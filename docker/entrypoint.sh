@@ -2,6 +2,7 @@
 # What the container does, by its first word:
 #   cron (the default)        tables, a look at everything, then the schedule of docker/crontab
 #   stream [OPTIONS]          tables, a look at everything, then coinetl consume
+#   export                    daily candles as CSV, the minutes as Parquet, into $DATA_EXPORT (or /data_export)
 #   pipeline [OPTIONS]        scripts/pipeline.sh once: db-setup, assets upsert, prices insert, candles rollup
 #   anything else             a command of coinetl:  docker run --rm coinetl prices insert --top 10
 set -euo pipefail
@@ -26,6 +27,14 @@ case ${1-cron} in
     shift
     get_ready
     exec coinetl consume "$@"
+    ;;
+  export)
+    # With more words it is the command itself.
+    (($# == 1)) || exec coinetl "$@"
+    out=${DATA_EXPORT:-/data_export}
+    coinetl export candles --timeframe 1d --format csv --out "$out"
+    coinetl export candles --timeframe 1m --format parquet --out "$out"
+    exec coinetl export quote-windows --timeframe 1m --format parquet --out "$out"
     ;;
   pipeline)
     shift
