@@ -1,5 +1,5 @@
-//! Coinbase Exchange's public REST API over the generated market: products and their figures; and
-//! its [`feed`].
+//! Coinbase Exchange's public REST API over the generated market: products, their figures and candles;
+//! and its [`feed`].
 //!
 //! No key, but a `User-Agent`. A query is refused rather than ignored, so that nobody is misled.
 //! The answers carry no time of their own but a `Date` header, which is the market's.
@@ -15,6 +15,7 @@ use super::limits::Minutes;
 use super::market::Market;
 use super::vendor::{Call, Endless, Vendor};
 
+mod candles;
 mod catalogue;
 pub mod feed;
 mod figures;
@@ -77,7 +78,8 @@ impl Vendor for Coinbase {
             FaultKind::Gone => not_found(),
             FaultKind::Html => faults::html(),
             FaultKind::Empty => {
-                let array = matches!(call.path.as_str(), "/products" | "/products/volume-summary");
+                let listed = matches!(call.path.as_str(), "/products" | "/products/volume-summary");
+                let array = listed || of_candles(&call.path).is_some();
                 Answer::json(if array { b"[]".to_vec() } else { b"{}".to_vec() }, CACHE)
             }
             _ => return None,
@@ -89,10 +91,14 @@ impl Vendor for Coinbase {
         if !call.reads() {
             return not_found();
         }
+        let request = Request { market: &call.market, catalogue: self.catalogue(&call.market), at: call.at, struck };
+        if let Some(id) = of_candles(&call.path) {
+            let product = request.catalogue.find(id).ok_or_else(not_found);
+            return product.and_then(|product| request.candles(product, &call.query)).unwrap_or_else(|refused| refused);
+        }
         if let Some((name, _)) = call.query.first() {
             return error(400, &format!("the sandbox does not serve {name}"));
         }
-        let request = Request { market: &call.market, catalogue: self.catalogue(&call.market), at: call.at, struck };
         match call.path.as_str() {
             "/time" => request.time(),
             "/products" => request.products(),
@@ -111,6 +117,11 @@ impl Vendor for Coinbase {
         let answer = if call.path == BULK { request.bulk() } else { request.products() };
         Endless::of(answer.whole(), 1, 1)
     }
+}
+
+/// The product whose candles a path is of.
+fn of_candles(path: &str) -> Option<&str> {
+    path.strip_prefix("/products/")?.strip_suffix("/candles")
 }
 
 struct Request<'a> {

@@ -14,6 +14,7 @@ use super::market::{Coin, Currency, Market, Order};
 use super::vendor::{Call, Endless, Vendor};
 
 mod errors;
+mod history;
 mod record;
 mod rules;
 
@@ -26,6 +27,7 @@ pub const ROOT: &str = "/api/v3";
 /// Lists up to this long are made whole, longer ones while they are sent.
 const WHOLE_LIST: u32 = 100_000;
 const MARKETS_CACHE: &str = "public, max-age=60";
+const EMPTY_CHART: &[u8] = br#"{"prices":[],"market_caps":[],"total_volumes":[]}"#;
 const LIST_CACHE: &str = "public, max-age=1800";
 
 /// CoinGecko, with the calls of its callers.
@@ -50,20 +52,28 @@ impl Vendor for CoinGecko {
         kind != FaultKind::Gone
     }
 
-    fn canned(&self, struck: Struck, _call: &Call) -> Option<Answer> {
-        errors::canned(struck.kind)
+    fn canned(&self, struck: Struck, call: &Call) -> Option<Answer> {
+        let is_chart = call.path.contains("/market_chart");
+        match struck.kind {
+            FaultKind::Empty if is_chart => Some(Answer::json(EMPTY_CHART.to_vec(), "public, max-age=30")),
+            kind => errors::canned(kind),
+        }
     }
 
     fn answer(&self, call: &Call, struck: Option<Struck>) -> Answer {
         match call.path.strip_prefix(ROOT).filter(|_| call.reads()) {
-            Some(path) => answer(&Request { market: &call.market, at: call.at, path, query: &call.query, struck }),
+            Some(path) => {
+                let paid = rules::is_paid(call);
+                answer(&Request { market: &call.market, at: call.at, path, query: &call.query, struck, paid })
+            }
             None => Answer::error(404, r#"{"error":"not found"}"#),
         }
     }
 
     fn endless(&self, call: &Call) -> Endless {
         let query = [("vs_currency".to_owned(), "usd".to_owned())];
-        let page = Request { market: &call.market, at: call.at, path: "/coins/markets", query: &query, struck: None };
+        let (market, at, path) = (&call.market, call.at, "/coins/markets");
+        let page = Request { market, at, path, query: &query, struck: None, paid: false };
         Endless::of(answer(&page).whole(), 1, 1)
     }
 }
@@ -77,6 +87,8 @@ pub struct Request<'a> {
     pub query: &'a [(String, String)],
     /// A fault that changes the data itself.
     pub struck: Option<Struck>,
+    /// By somebody who pays.
+    pub paid: bool,
 }
 
 /// Answers a request; never fails, since a refusal is an answer too.
@@ -87,6 +99,7 @@ pub fn answer(request: &Request<'_>) -> Answer {
         "/simple/price" => request.simple_price(),
         "/coins/list" => request.coins_list(),
         "/coins/markets" => request.coins_markets(),
+        path if path.starts_with("/coins/") => request.history(&path["/coins/".len()..]),
         _ => Err(Answer::error(404, r#"{"error":"Incorrect path. Please check https://www.coingecko.com/api/"}"#)),
     };
     answered.unwrap_or_else(|refused| refused)

@@ -57,6 +57,8 @@ enum Endpoint {
     Quotes,
     Global,
     KeyInfo,
+    /// What was: no plan without a price has any of it.
+    Historical,
 }
 
 /// What a path asks for.
@@ -83,6 +85,8 @@ impl Route {
             ("/cryptocurrency/quotes/latest", _) => Some(Quotes),
             ("/global-metrics/quotes/latest", Version::V1) => Some(Global),
             ("/key/info", Version::V1) => Some(KeyInfo),
+            ("/cryptocurrency/ohlcv/historical", Version::V1 | Version::V2) => Some(Historical),
+            ("/cryptocurrency/quotes/historical", _) => Some(Historical),
             _ => None,
         };
         Route { endpoint, version, keyless: keyed.is_some() }
@@ -93,7 +97,7 @@ impl Route {
     }
 
     fn costs(self) -> bool {
-        !matches!(self.endpoint, Some(Endpoint::Map | Endpoint::KeyInfo))
+        !matches!(self.endpoint, Some(Endpoint::Map | Endpoint::KeyInfo | Endpoint::Historical))
     }
 }
 
@@ -118,7 +122,7 @@ impl Vendor for CoinMarketCap {
             return Err(not_found(envelope));
         }
         if route.keyless {
-            if route.endpoint == Some(Endpoint::KeyInfo) {
+            if matches!(route.endpoint, Some(Endpoint::KeyInfo | Endpoint::Historical)) {
                 return Err(envelope.error(403, 1005, "An API Key is required for this call."));
             }
             return match self.accounts.enter(&Caller::Address(call.peer), call.at) {
@@ -186,6 +190,10 @@ impl Vendor for CoinMarketCap {
             Endpoint::Quotes => request.quotes(),
             Endpoint::Global => global::answer(&request),
             Endpoint::KeyInfo => key_info::answer(&request, &self.accounts, &caller).map(|answer| (answer, 0)),
+            Endpoint::Historical => {
+                let why = "Your API Key subscription plan doesn't support this endpoint.";
+                Err(envelope.error(403, 1006, why))
+            }
         };
         match answered {
             Ok((answer, credits)) => {

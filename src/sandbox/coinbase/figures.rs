@@ -51,7 +51,7 @@ impl Figures {
 }
 
 /// Dollars for a tether; in a market without it, one.
-fn tether(market: &Market, at: i64) -> f64 {
+pub fn tether(market: &Market, at: i64) -> f64 {
     let coin = market.find("tether", at);
     let price = coin.and_then(|coin| market.ticker(&coin, at).price_at(Currency::dollar(), 0));
     price.unwrap_or(1.0)

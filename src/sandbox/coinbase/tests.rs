@@ -315,3 +315,80 @@ fn products_have_the_fields_of_the_recording_that_are_still_there() {
         assert!(made.iter().all(fits), "{field}");
     }
 }
+
+const LENGTHS: [i64; 6] = [60, 300, 900, 3_600, 21_600, 86_400];
+
+fn rows(answer: &Value) -> Vec<Vec<f64>> {
+    let row = |row: &Value| row.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+    answer.as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn candles_are_of_the_same_trades_at_every_length() {
+    let exchange = bench(600);
+    let day = NOON / 86_400_000 * 86_400 - 86_400;
+    let candles = |length: i64, from: i64, to: i64| {
+        let target = format!("/products/ETH-USD/candles?granularity={length}&start={from}&end={}", to - length);
+        let mut rows = rows(&exchange.ask(&target).1);
+        // Newest first, and now and then one that is too early.
+        assert!(rows.is_sorted_by(|a, b| a[0] > b[0]));
+        rows.retain(|row| row[0] >= from as f64);
+        rows.reverse();
+        rows
+    };
+    let mut minutes = Vec::new();
+    for from in (day..day + 86_400).step_by(240 * 60) {
+        minutes.extend(candles(60, from, from + 240 * 60));
+    }
+    // A few minutes without a trade, and no row for them.
+    assert!((1_400..1_440).contains(&minutes.len()), "{}", minutes.len());
+    for length in LENGTHS {
+        for row in candles(length, day, day + 86_400.min(length * 200)) {
+            let within: Vec<&Vec<f64>> =
+                minutes.iter().filter(|minute| (row[0]..row[0] + length as f64).contains(&minute[0])).collect();
+            let lowest = within.iter().map(|minute| minute[1]).fold(f64::MAX, f64::min);
+            let highest = within.iter().map(|minute| minute[2]).fold(0.0, f64::max);
+            let traded: f64 = within.iter().map(|minute| minute[5]).sum();
+            assert_eq!((row[1], row[2], row[3], row[4]), (lowest, highest, within[0][3], within[within.len() - 1][4]));
+            assert!((row[5] - traded).abs() <= traded * 1e-9 && row[1] <= row[3] && row[4] <= row[2]);
+        }
+    }
+}
+
+#[test]
+fn candles_keep_the_exchange_s_rules() {
+    let exchange = bench(600);
+    let now = NOON / 1_000;
+    let ask = |query: &str| exchange.ask(&format!("/products/BTC-USD/candles?{query}"));
+    let refused = |query: &str| {
+        let (status, body) = ask(query);
+        assert_eq!(status, 400, "{query}");
+        body["message"].as_str().unwrap().to_owned()
+    };
+    for query in ["", "granularity=120", "granularity=x"] {
+        assert_eq!(refused(query), "Unsupported granularity");
+    }
+    let span = |intervals: i64| format!("granularity=3600&start={}&end={now}", now - intervals * 3_600);
+    assert!(refused(&span(301)).contains("exceeds 300"));
+    let most = rows(&ask(&span(300)).1).len();
+    assert!((300..=302).contains(&most), "{most}");
+    assert!(refused("granularity=60&start=soon&end=1").contains("start"));
+    assert!(refused("granularity=60&limit=5").contains("limit"));
+    // One end alone counts for nothing; the newest candle is not over yet.
+    let unasked = rows(&ask("granularity=3600&start=5").1);
+    assert_eq!((unasked.len(), unasked[0][0] as i64), (350, now / 3_600 * 3_600));
+    // Before the exchange there was nothing.
+    assert_eq!(
+        ask("granularity=86400&start=2014-01-01T00:00:00Z&end=2014-06-01T00:00:00Z"),
+        (200, Value::Array(vec![]))
+    );
+    let first = rows(&ask("granularity=86400&start=2015-06-01T00:00:00Z&end=2015-12-01T00:00:00Z").1);
+    assert_eq!(first.last().unwrap()[0], 1_437_350_400.0);
+    assert_eq!(exchange.ask("/products/NOPE-USD/candles?granularity=60").0, 404);
+    let struck = Some(Struck { kind: FaultKind::Garbage, bits: 5 });
+    let (sound, spoilt) = (
+        exchange.text(&format!("/products/BTC-USD/candles?{}", span(200)), None).1,
+        exchange.text(&format!("/products/BTC-USD/candles?{}", span(200)), struck).1,
+    );
+    assert_ne!(sound, spoilt);
+}

@@ -42,6 +42,11 @@ pub fn admit(minutes: &Minutes, call: &Call) -> Result<(), Answer> {
     Ok(())
 }
 
+/// Whether the caller has a paid plan.
+pub fn is_paid(call: &Call) -> bool {
+    key(call, PRO).is_some()
+}
+
 /// A key from its header, or from the query parameter of the same name with underscores.
 fn key<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
     call.header(name).or_else(|| {

@@ -14,7 +14,7 @@ fn ask_at(market: &Arc<Market>, at: i64, target: &str, struck: Option<Struck>) -
         .filter_map(|pair| pair.split_once('='))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
-    let answer = answer(&Request { market, at, path, query: &query, struck });
+    let answer = answer(&Request { market, at, path, query: &query, struck, paid: false });
     let body = match answer.content {
         Content::Whole(body) => body,
         Content::Pieces(pieces) => pieces.flatten().collect(),
@@ -208,7 +208,8 @@ fn garbage_spoils_some_records_and_leaves_the_page_json() {
 #[test]
 fn long_lists_come_in_pieces_and_are_the_same() {
     let long = market(WHOLE_LIST + 1);
-    let answer = answer(&Request { market: &long, at: NOON, path: "/coins/list", query: &[], struck: None });
+    let (market, path) = (&long, "/coins/list");
+    let answer = answer(&Request { market, at: NOON, path, query: &[], struck: None, paid: false });
     let Content::Pieces(pieces) = answer.content else { panic!("a long list in one piece") };
     assert_eq!(pieces.size_hint().0, 101);
     let body: Vec<u8> = pieces.flatten().collect();
@@ -332,6 +333,104 @@ fn errors_are_the_recorded_ones_byte_for_byte() {
         let recorded = recordings.iter().any(|(text, _)| text.trim_end() == body);
         assert!(recorded, "{body}");
     }
+}
+
+fn ask_paid(market: &Arc<Market>, target: &str) -> (u16, Value) {
+    let (path, query) = target.split_once('?').unwrap();
+    let query: Vec<(String, String)> =
+        query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let answer = answer(&Request { market, at: NOON, path, query: &query, struck: None, paid: true });
+    (answer.status, serde_json::from_slice(&answer.whole()).unwrap())
+}
+
+fn times(series: &Value) -> Vec<i64> {
+    series.as_array().unwrap().iter().map(|row| row[0].as_i64().unwrap()).collect()
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+#[test]
+fn the_length_of_a_chart_decides_its_steps() {
+    let market = market(100);
+    let now = NOON / 1_000;
+    let range = |from: i64, to: i64| format!("/coins/bitcoin/market_chart/range?vs_currency=usd&from={from}&to={to}");
+    for (target, points) in [
+        ("/coins/bitcoin/market_chart?vs_currency=usd&days=1".to_owned(), 270..=292),
+        ("/coins/bitcoin/market_chart?vs_currency=usd&days=30".to_owned(), 700..=722),
+        ("/coins/bitcoin/market_chart?vs_currency=usd&days=30&interval=daily".to_owned(), 30..=33),
+        ("/coins/bitcoin/market_chart?vs_currency=usd&days=365".to_owned(), 365..=368),
+        (range(now - 86_400, now), 270..=292),
+        (range(now - 10 * 86_400, now - 9 * 86_400), 22..=25),
+        (range(now - 100 * 86_400, now - 10 * 86_400), 2_130..=2_161),
+        (range(now - 101 * 86_400, now - 10 * 86_400), 90..=92),
+        // Less than a day is nothing.
+        (range(now - 80_000, now), 0..=0),
+    ] {
+        let (status, chart) = ask(&market, &target);
+        let rows = ["prices", "market_caps", "total_volumes"].map(|name| times(&chart[name]));
+        assert!(status == 200 && points.contains(&rows[0].len()), "{target}: {}", rows[0].len());
+        assert!(rows[0] == rows[1] && rows[1] == rows[2]);
+        // The last one may be told twice, the second time going back.
+        let end = rows[0].len().saturating_sub(1);
+        assert!(rows[0][..end].is_sorted(), "{target}");
+    }
+    let daily = times(&ask(&market, "/coins/bitcoin/market_chart?vs_currency=usd&days=91").1["prices"]);
+    assert!(daily[..91].iter().all(|at| at % DAY_MS == 0) && daily[91] == NOON, "{daily:?}");
+}
+
+#[test]
+fn free_plans_look_a_year_back_and_get_bars_of_odd_lengths() {
+    let market = market(100);
+    let old = (NOON - 366 * DAY_MS) / 1_000;
+    for target in [
+        "/coins/bitcoin/market_chart?vs_currency=usd&days=max".to_owned(),
+        "/coins/bitcoin/market_chart?vs_currency=usd&days=366".to_owned(),
+        format!("/coins/bitcoin/market_chart/range?vs_currency=usd&from={old}&to={}", old + 864_000),
+    ] {
+        let (status, body) = ask(&market, &target);
+        assert_eq!((status, &body["error"]["status"]["error_code"]), (401, &10012.into()), "{target}");
+        assert_eq!(ask_paid(&market, &target).0, 200, "{target}");
+    }
+    let ohlc = |days: &str| times(&ask(&market, &format!("/coins/bitcoin/ohlc?vs_currency=usd&days={days}")).1);
+    for (days, body) in [("1", 1_800_000), ("7", 14_400_000), ("30", 14_400_000), ("90", 4 * DAY_MS)] {
+        let closes = ohlc(days);
+        assert!(closes.windows(2).all(|pair| pair[1] - pair[0] == body), "{days}");
+        // The last one is not over yet.
+        assert!(closes.iter().all(|at| at % body == 0) && closes.last().is_some_and(|at| *at > NOON), "{days}");
+    }
+    assert_eq!(ask(&market, "/coins/bitcoin/ohlc?vs_currency=usd&days=4").0, 400);
+    let target = format!(
+        "/coins/bitcoin/ohlc/range?vs_currency=usd&interval=daily&from={}&to={}",
+        NOON / 1_000 - 100 * 86_400,
+        NOON / 1_000
+    );
+    assert_eq!(ask(&market, &target).1["error_code"], 10005);
+    let (status, bars) = ask_paid(&market, &target);
+    assert_eq!((status, bars.as_array().unwrap().len()), (200, 101));
+    for bar in bars.as_array().unwrap() {
+        let [open, high, low, close] = [1, 2, 3, 4].map(|at| bar[at].as_f64().unwrap());
+        assert!(low <= open && low <= close && high >= open && high >= close && bar.as_array().unwrap().len() == 5);
+    }
+    assert_eq!(ask(&market, "/coins/nonsense/market_chart?vs_currency=usd&days=1").1["error"], "coin not found");
+    assert_eq!(ask(&market, "/coins/1move%20token/market_chart?vs_currency=usd&days=1").0, 200);
+    assert_eq!(ask(&market, "/coins/bitcoin/market_chart?vs_currency=usdt&days=1").0, 400);
+    assert_eq!(ask(&market, "/coins/bitcoin/market_chart?days=1").0, 422);
+    assert_eq!(ask(&market, "/coins/bitcoin/nothing").0, 404);
+}
+
+#[test]
+fn charts_are_as_uneven_as_the_recorded_ones() {
+    let Some(recordings) = recordings("market_chart") else { return };
+    let market = market(100);
+    let hourly = recordings.iter().find(|(_, chart)| chart["prices"].as_array().unwrap().len() == 722);
+    let hours = |chart: &Value| {
+        let times = times(&chart["prices"]);
+        let with: BTreeSet<i64> = times.iter().map(|at| at / 3_600_000).collect();
+        times[times.len() - 1] / 3_600_000 - times[0] / 3_600_000 + 1 - with.len() as i64
+    };
+    let recorded = hours(&hourly.unwrap().1);
+    let made = hours(&ask(&market, "/coins/bitcoin/market_chart?vs_currency=usd&days=30").1);
+    assert!((1..=recorded * 5).contains(&made), "{made} hours without a point, {recorded} in the recording");
 }
 
 #[test]

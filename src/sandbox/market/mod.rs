@@ -12,12 +12,14 @@ pub mod hash;
 mod history;
 mod known;
 mod orders;
+mod past;
 mod quotes;
 pub mod ticks;
 mod words;
 
 pub use currency::Currency;
 pub use orders::{Order, Sorted};
+pub use past::{Mark, Step};
 pub use quotes::{DAY, Quote, Ticker};
 
 use hash::{between, mix};

@@ -273,6 +273,11 @@ impl Ticker {
         (self.figures != Figures::Nothing).then(|| self.dollars(at) * currency.rate(at))
     }
 
+    /// The price at a moment; none for coins without a price.
+    pub fn price_of(&self, currency: &Currency, at: i64) -> Option<f64> {
+        (self.figures != Figures::Nothing).then(|| self.dollars(at) * currency.rate(at))
+    }
+
     fn dollars(&self, at: i64) -> f64 {
         let t = (at - EPOCH) as f64 / SECOND as f64;
         let phase = |n: u32| f64::from((self.phases >> (16 * n)) as u16) / 65_536.0;
