@@ -9,8 +9,11 @@ mod db_setup;
 mod dead_letters;
 mod doctor;
 mod export;
+mod failures;
+mod gaps;
 mod heartbeat;
 mod import;
+mod history;
 mod logging;
 mod output;
 mod ping;
@@ -101,6 +104,8 @@ enum Command {
     /// Open, high, low, close
     #[command(subcommand)]
     Candles(CandlesCommand),
+    /// What is missing of the past, and why; get what can be had
+    Gaps(gaps::Args),
     /// A market as it moves
     #[command(subcommand)]
     Quotes(QuotesCommand),
@@ -138,6 +143,8 @@ enum PricesCommand {
 enum CandlesCommand {
     /// Fold stored prices and shorter candles into candles, only what changed since last time
     Rollup(candles::rollup::Args),
+    /// Get the past from the source, in the fewest calls; go on where it was interrupted
+    Backfill(candles::backfill::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -256,6 +263,8 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Consume(args) => consume::run(args, context),
         Command::DeadLetters(args) => dead_letters::run(args, context),
         Command::Candles(CandlesCommand::Rollup(args)) => candles::rollup::run(args, context),
+        Command::Candles(CandlesCommand::Backfill(args)) => candles::backfill::run(args, context),
+        Command::Gaps(args) => gaps::run(args, context),
         Command::Quotes(QuotesCommand::Publish(args)) => quotes::run(args, context),
         Command::Plan(args) => plan::run(args, context),
         Command::Import(args) => import::run(args, context),
@@ -278,6 +287,8 @@ impl Command {
             Command::Consume(_) => consume::NAME,
             Command::DeadLetters(_) => dead_letters::NAME,
             Command::Candles(CandlesCommand::Rollup(_)) => candles::rollup::NAME,
+            Command::Candles(CandlesCommand::Backfill(_)) => candles::backfill::NAME,
+            Command::Gaps(_) => gaps::NAME,
             Command::Quotes(QuotesCommand::Publish(_)) => quotes::NAME,
             Command::Plan(_) => plan::NAME,
             Command::Import(_) => import::NAME,
@@ -302,7 +313,7 @@ impl Command {
                 | Command::Import(_)
                 | Command::Prune(_)
                 | Command::Export(_)
-        )
+        ) || matches!(self, Command::Gaps(args) if args.repair)
     }
 
     /// A server says what it does; a batch job is quiet when all is well.

@@ -293,6 +293,29 @@ impl<S: Sink> Job<S> {
         self.client.source()
     }
 
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// No answer told whose data it is: the run is of what it looked at.
+    pub async fn is_of(&self, name: String) -> Result<(), DbError> {
+        if self.stored().sure {
+            return Ok(());
+        }
+        let wait = self.wait;
+        match self.sink.run(move |sink| sink.session().relabel(&name, wait)).await {
+            // Another run is at it; this one has nothing more to write.
+            Err(DbError::LeaseHeld { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The names that data may be stored under: one as soon as an answer told.
+    pub fn names(&self) -> Vec<String> {
+        let stored = self.stored();
+        if stored.sure { vec![stored.name] } else { Label::Unsure.names(self.source()) }
+    }
+
     /// Refuses the run before its first call when the month's budget does not allow it, and holds
     /// each call against what is left.
     async fn keep_within_budget(&self, settings: &Settings, label: Label, estimate: &Estimate) -> anyhow::Result<()> {

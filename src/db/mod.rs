@@ -17,6 +17,7 @@ pub mod dead_letters;
 mod error;
 pub mod export;
 pub mod fx;
+pub mod gaps;
 pub mod health;
 pub mod import_positions;
 pub mod lease;

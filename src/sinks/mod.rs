@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod assets;
 pub mod files;
+pub mod history;
 pub mod prices;
 pub mod stream;
 

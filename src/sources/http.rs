@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::error::SourceError;
 use super::records::{ArrayError, Records};
 use super::{Access, Request, Shape, Source, Told};
+use crate::domain::Stamp;
 
 /// `name/version (+url)`: the vendors refuse clients that do not say who they are.
 pub const USER_AGENT: &str = concat!("coinetl/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")");
@@ -102,6 +103,10 @@ pub struct Client {
     /// The server knows the older paths only.
     takes_older: AtomicBool,
     retries: AtomicI64,
+    /// By how many milliseconds the server's clock is ahead of ours.
+    ahead: AtomicI64,
+    /// What time the server had at its last answer, in milliseconds since 1970; 0 = none yet.
+    answered: AtomicI64,
 }
 
 impl Client {
@@ -132,6 +137,8 @@ impl Client {
             hold: Mutex::new(Instant::now()),
             takes_older: AtomicBool::new(false),
             retries: AtomicI64::new(0),
+            ahead: AtomicI64::new(0),
+            answered: AtomicI64::new(0),
         })
     }
 
@@ -146,6 +153,20 @@ impl Client {
     /// Calls that were made again because an earlier one failed.
     pub fn retries(&self) -> i64 {
         self.retries.load(Ordering::Relaxed)
+    }
+
+    /// What time it is at the server, as far as its answers told; ours until then.
+    pub fn server_now(&self) -> Stamp {
+        let ours = Stamp::from_datetime(chrono::Utc::now()).unwrap_or(Stamp::FIRST);
+        ours.plus(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// What time it was at the server when it gave its last answer.
+    pub fn answered_at(&self) -> Stamp {
+        match self.answered.load(Ordering::Relaxed) {
+            0 => self.server_now(),
+            millis => Stamp::FIRST.plus(millis),
+        }
     }
 
     /// Sends a request until it is answered or hopeless. Each try is a counted, paced call. An
@@ -225,6 +246,10 @@ impl Client {
         let mut response = self.http.get(url).send().await.map_err(|err| self.unreachable(err))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
+        if let Some(date) = date(response.headers()) {
+            self.answered.store(date, Ordering::Relaxed);
+            self.ahead.store(date - chrono::Utc::now().timestamp_millis(), Ordering::Relaxed);
+        }
         if status != StatusCode::OK {
             let mut body = Vec::new();
             while body.len() < MAX_ERROR_BYTES {
@@ -365,6 +390,12 @@ fn is_on_this_machine(base_url: &str) -> bool {
         Some(url::Host::Ipv6(addr)) => addr.is_loopback(),
         None => false,
     }
+}
+
+/// The server's clock, in milliseconds since 1970; whole seconds are told.
+fn date(headers: &HeaderMap) -> Option<i64> {
+    let text = headers.get(reqwest::header::DATE)?.to_str().ok()?;
+    chrono::DateTime::parse_from_rfc2822(text).ok().map(|date| date.timestamp_millis())
 }
 
 /// Whole seconds; the date form is not sent by any vendor of ours.

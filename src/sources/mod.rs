@@ -9,6 +9,7 @@ pub mod coingecko;
 pub mod coinmarketcap;
 pub mod error;
 pub mod field;
+pub mod history;
 pub mod http;
 pub mod message;
 pub mod records;
@@ -164,6 +165,11 @@ pub trait Source: Send + Sync {
 
     /// For when the one call for everything is gone.
     fn pair_by_pair(&self) -> Option<&dyn PairByPair> {
+        None
+    }
+
+    /// What the vendor tells of the past; `None` where it tells nothing that we could ask for.
+    fn history(&self) -> Option<&dyn history::History> {
         None
     }
 

@@ -1,3 +1,4 @@
 //! `candles`: bars of a minute to a day.
 
+pub mod backfill;
 pub mod rollup;

@@ -31,9 +31,9 @@ pub struct Args {
     /// Read the schedule from this crontab [default: the one that is shipped]
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     crontab: Option<PathBuf>,
-    /// How often COMMAND is run
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = interval, requires = "command")]
-    every: Duration,
+    /// How often COMMAND is run [default: 1h; a backfill or a repair once]
+    #[arg(long, value_name = "DURATION", value_parser = interval, requires = "command")]
+    every: Option<Duration>,
     /// A command of coinetl, such as: prices insert --top 1000
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
@@ -58,7 +58,7 @@ impl Args {
             None => (self.command.get(at + 1).cloned(), 2),
         };
         if let Some(Ok(every)) = value.map(|text| interval(&text)) {
-            self.every = every;
+            self.every = Some(every);
             self.command.drain(at..at + words);
         }
     }
@@ -146,8 +146,15 @@ fn entries(args: &Args) -> anyhow::Result<(Vec<Entry>, Others)> {
             false => calls.into_iter().collect(),
         };
         let calls = calls.map_err(|NotCounted(why)| UsageError(format!("that command can't be planned: {why}")))?;
-        let runs = (31 * 24 * 3600 / args.every.as_secs().max(1)).max(1) as i64;
-        let entry = |call| Entry { call, place: String::new(), schedule: None, runs };
+        let runs = |every: Duration| (31 * 24 * 3600 / every.as_secs().max(1)).max(1) as i64;
+        let entry = |call: Call| {
+            let runs = match args.every {
+                Some(every) => runs(every),
+                None if call.work.is_done_once() => 1,
+                None => runs(Duration::from_secs(3600)),
+            };
+            Entry { call, place: String::new(), schedule: None, runs }
+        };
         return Ok((calls.into_iter().map(entry).collect(), Vec::new()));
     }
     let (name, text) = match &args.crontab {

@@ -13,8 +13,8 @@ use crate::db::{Connection, DbError, absences, accounts, migrate};
 use crate::domain::budget::month_of;
 use crate::domain::{Budget, Cost, Stamp};
 use crate::exit::UsageError;
-use crate::sources::Source;
 use crate::sources::ask::COINS_IF_UNKNOWN;
+use crate::sources::{Access, Source};
 
 const MONTH_MS: i64 = 31 * 86_400_000;
 
@@ -90,6 +90,7 @@ pub async fn part(
         Some(conn) => (allowance(conn, settings, source, &vendor.access, label)?, prices::count_known(conn, &names)?),
         None => (without_database(context, &vendor)?, 0),
     };
+    let access = vendor.access.clone();
     vendor.leave().await;
 
     let mut lines = Vec::new();
@@ -99,7 +100,7 @@ pub async fn part(
             others.push((place, call.text, "its data is made up and costs nothing".to_owned()));
             continue;
         }
-        let cost = match call.work.cost(source, active) {
+        let cost = match cost_of(&call.work, source, active, conn.as_mut(), &names, &access, allowed.now)? {
             Ok(cost) => cost,
             // Asked for in so many words, it is the answer.
             Err(NotCounted(why)) if schedule.is_none() => return Err(UsageError(why).into()),
@@ -110,6 +111,8 @@ pub async fn part(
         };
         let left = match &schedule {
             Some(schedule) => schedule.runs_until(allowed.now, allowed.budget.resets_at),
+            // Now, and so in this month.
+            None if call.work.is_done_once() => runs,
             None => runs * (allowed.budget.resets_at.millis() - allowed.now.millis()) / MONTH_MS,
         };
         let mut add = |text: String, schedule, runs: i64, left: i64, cost: Cost, work| {
@@ -148,6 +151,31 @@ pub async fn part(
     };
     part.suggestion = suggestion(&part, in_any_month);
     Ok(part)
+}
+
+/// What a command costs once; of the past by what is stored of it.
+fn cost_of(
+    work: &Work,
+    source: &'static dyn Source,
+    active: u64,
+    conn: Option<&mut Connection>,
+    names: &[String],
+    access: &Access,
+    now: Stamp,
+) -> anyhow::Result<Result<Cost, NotCounted>> {
+    let cost = match (work, conn) {
+        (Work::Backfill(args), Some(conn)) => args.cost(conn, names, source, access, now),
+        (Work::Backfill(args), None) => args.cost_of_nothing(source, access, COINS_IF_UNKNOWN).map_err(Into::into),
+        (Work::Repair(args), Some(conn)) => args.cost(conn, names, source, access, now),
+        _ => return Ok(work.cost(source, active)),
+    };
+    match cost {
+        Ok(cost) => Ok(Ok(cost)),
+        Err(err) => match err.downcast::<UsageError>() {
+            Ok(err) => Ok(Err(NotCounted(format!("it would end with 2: {err}")))),
+            Err(err) => Err(err),
+        },
+    }
 }
 
 fn vendor_kind(context: &Context, source: &dyn Source) -> &'static str {

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, prices};
+use crate::cli::{CandlesCommand, Cli, Command, candles, gaps, prices};
 use crate::domain::Cost;
 use crate::sources::{Access, Source, ask, find};
 
@@ -25,6 +25,9 @@ pub enum Work {
     Prices(prices::Args),
     /// `pipeline.sh`: both, one after the other.
     Pipeline(prices::Args),
+    Backfill(candles::backfill::Args),
+    /// `gaps --repair`
+    Repair(gaps::Args),
     /// One look at the vendor.
     Probe,
     Nothing,
@@ -43,8 +46,14 @@ impl Work {
             Work::Prices(args) => args.cost(source, active).map_err(refused)?,
             Work::Pipeline(args) => ask::cost_of_assets(source) + args.cost(source, active).map_err(refused)?,
             Work::Probe => Cost { calls: 1, credits: source.probe(&Access::default()).credits },
-            Work::Nothing => Cost::default(),
+            // By what is stored: see `part`.
+            Work::Backfill(_) | Work::Repair(_) | Work::Nothing => Cost::default(),
         })
+    }
+
+    /// Whether it is done once it ended well, and not meant to be run again and again.
+    pub fn is_done_once(&self) -> bool {
+        matches!(self, Work::Backfill(_) | Work::Repair(_))
     }
 
     /// The same with other prices.
@@ -56,7 +65,7 @@ impl Work {
     pub fn prices(&self) -> Option<&prices::Args> {
         match self {
             Work::Prices(args) | Work::Pipeline(args) => Some(args),
-            Work::Assets | Work::Probe | Work::Nothing => None,
+            Work::Assets | Work::Probe | Work::Nothing | Work::Backfill(_) | Work::Repair(_) => None,
         }
     }
 }
@@ -200,6 +209,8 @@ fn call(words: &[String], before: &[String], environment: &[(String, String)]) -
         Command::Prices(crate::cli::PricesCommand::Insert(args)) if pipeline => Work::Pipeline(args),
         Command::Prices(crate::cli::PricesCommand::Insert(args)) => Work::Prices(args),
         Command::Assets(_) => Work::Assets,
+        Command::Candles(CandlesCommand::Backfill(args)) => Work::Backfill(args),
+        Command::Gaps(args) if args.repair => Work::Repair(args),
         Command::Doctor(_) => Work::Probe,
         _ => Work::Nothing,
     };

@@ -44,7 +44,7 @@ pub fn id(text: &str) -> Result<String, String> {
     }
 }
 
-fn currency(text: &str) -> Result<String, String> {
+pub fn currency(text: &str) -> Result<String, String> {
     let name = text.trim().to_ascii_lowercase();
     let fits = (1..=20).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if fits { Ok(name) } else { Err("a currency is 1 to 20 letters or digits, such as usd".to_owned()) }

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::cli::failures::Failures;
 use crate::cli::run::Job;
 use crate::db::DbError;
 use crate::domain::Parsed;
@@ -23,8 +24,6 @@ use crate::sources::{Pair, PairByPair, Priced, Request, answers_at_once};
 const AHEAD: usize = 4;
 /// So many failed pages in a row, and the source is down: asking on would only cost calls.
 const HOPELESS: usize = 3;
-/// Failed pages named with their reason; the others are counted.
-const NAMED: usize = 10;
 
 /// Fetches for the writer at the other end of `out`.
 pub struct Fetch {
@@ -34,33 +33,6 @@ pub struct Fetch {
     pub failures: Failures,
     /// Failed answers since the last good one.
     failed_in_a_row: usize,
-}
-
-/// What was asked for and did not come.
-#[derive(Default)]
-pub struct Failures {
-    /// What failed, and why; the same reason once.
-    reasons: Vec<(Vec<String>, String)>,
-    /// The first error.
-    pub cause: Option<anyhow::Error>,
-}
-
-impl Failures {
-    fn add(&mut self, what: String, why: String) {
-        match self.reasons.iter_mut().find(|(_, known)| *known == why) {
-            Some((many, _)) => many.push(what),
-            None => self.reasons.push((vec![what], why)),
-        }
-    }
-
-    /// A sentence for each reason.
-    pub fn sentences(&self) -> impl Iterator<Item = String> {
-        self.reasons.iter().map(|(what, why)| {
-            let (named, more) = what.split_at(what.len().min(NAMED));
-            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-            format!("{}{more} {why}", named.join(", "))
-        })
-    }
 }
 
 impl Fetch {

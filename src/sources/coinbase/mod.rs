@@ -1,6 +1,7 @@
 //! Coinbase Exchange: which calls to make. All of it is public; no key is needed or sent.
 
 pub mod feed;
+mod history;
 mod parse;
 mod wire;
 
@@ -10,6 +11,7 @@ use url::form_urlencoded;
 
 use super::access::{self, Access, SettingError, Variables};
 use super::error::SourceError;
+use super::history::History;
 use super::{EVERYTHING, Page, Pair, PairByPair, Points, Request, Shape, Source, Told};
 use crate::domain::{Coin, Reject};
 
@@ -87,6 +89,10 @@ impl Source for Coinbase {
         Some(self)
     }
 
+    fn history(&self) -> Option<&dyn History> {
+        Some(self)
+    }
+
     fn explain(&self, told: &Told<'_>) -> SourceError {
         wire::explain(told, URL_SETTING)
     }
@@ -107,11 +113,17 @@ impl PairByPair for Coinbase {
 
     fn price_of(&self, pair: &Pair) -> Request {
         let product = format!("{}-{}", pair.base, pair.vs_currency.to_ascii_uppercase());
-        let encoded: String = form_urlencoded::byte_serialize(product.as_bytes()).collect();
-        // A space is a + in queries only.
-        let target = format!("/products/{}/stats", encoded.replace('+', "%20"));
+        let target = format!("/products/{}/stats", product_path(&pair.base, &pair.vs_currency));
         get(STATS_OF_ONE, target, Shape::One(product))
     }
+}
+
+/// A product's id as it stands in a path.
+fn product_path(base: &str, vs_currency: &str) -> String {
+    let product = format!("{base}-{}", vs_currency.to_ascii_uppercase());
+    let encoded: String = form_urlencoded::byte_serialize(product.as_bytes()).collect();
+    // A space is a + in queries only.
+    encoded.replace('+', "%20")
 }
 
 /// Nothing here costs credits.

@@ -1,6 +1,7 @@
 //! CoinGecko API v3: which calls to make. Shapes and limits follow its OpenAPI documents.
 
 mod errors;
+mod history;
 mod parse;
 mod rates;
 mod wire;
@@ -11,6 +12,7 @@ use url::form_urlencoded;
 
 use super::access::{self, Access, SettingError, Variables};
 use super::error::SourceError;
+use super::history::History;
 use super::{Order, Page, Points, Request, Shape, Source, Told};
 use crate::domain::{Account, Coin, Rates, Reject};
 
@@ -129,6 +131,10 @@ impl Source for CoinGecko {
 
     fn parse_rates(&self, record: &[u8], vs_currencies: &[Arc<str>]) -> Result<Rates, Reject> {
         rates::read(record, vs_currencies)
+    }
+
+    fn history(&self) -> Option<&dyn History> {
+        Some(self)
     }
 
     fn explain(&self, told: &Told<'_>) -> SourceError {

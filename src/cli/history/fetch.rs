@@ -1,0 +1,333 @@
+//! The course of a fetch: one call after the other, each stored before the next is made, so that a
+//! process that dies loses the one that it waits for and no other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::series::{Order, REFUSED, Series};
+use super::{Chosen, Progress, name_of};
+use crate::cli::failures::Failures;
+use crate::cli::run::{Done, Job};
+use crate::db::{DbError, calls};
+use crate::domain::{Cost, Range, Span, Stamp, State, Timeframe};
+use crate::exit::UsageError;
+use crate::sinks::Sink;
+use crate::sinks::history::{HistoryBatch, HistorySink, Target};
+use crate::sources::error::SourceError;
+use crate::sources::history::{Ask, Found, Haul, History, Offer, sort_out};
+use crate::sources::http::Body;
+use crate::sources::records::ArrayError;
+
+/// So many failed calls in a row, and the source is down: asking on would only cost calls.
+const HOPELESS: usize = 3;
+/// A call that was in reach when it was planned may be out of it when it arrives.
+const MARGIN_MS: i64 = 10 * 60_000;
+/// What is behind a wall is written so many coins at a time.
+const WALLS: usize = 500;
+const NAMED: usize = 10;
+
+struct Fetch<'a> {
+    job: &'a Job<HistorySink>,
+    history: &'static dyn History,
+    progress: &'a Progress,
+    failures: Failures,
+    failed_in_a_row: usize,
+    /// Everything before the moment was refused by the plan, in these words.
+    refused: HashMap<Timeframe, (Stamp, String)>,
+    unknown: Vec<String>,
+    walls: Vec<HistoryBatch>,
+    /// Candles behind the plan's wall that were not known to be there.
+    unreachable: i64,
+    why_unreachable: Option<String>,
+}
+
+enum Next {
+    Go,
+    /// The data is stored under another name than was thought: its coins are other rows.
+    Renamed,
+    Stop,
+}
+
+pub async fn fetch(job: Arc<Job<HistorySink>>, order: Order, progress: Progress) -> anyhow::Result<Done> {
+    let source = job.source();
+    let history = source.history().ok_or_else(|| UsageError(no_history(source.name())))?;
+    let access = job.client().access();
+    progress.start(calls::interval(access.calls_per_minute));
+    let mut fetch = Fetch {
+        job: &job,
+        history,
+        progress: &progress,
+        failures: Failures::default(),
+        failed_in_a_row: 0,
+        refused: HashMap::new(),
+        unknown: Vec::new(),
+        walls: Vec::new(),
+        unreachable: 0,
+        why_unreachable: None,
+    };
+    let mut done = Done::default();
+    let ended = fetch.all(&order, &mut done).await;
+    progress.finish();
+    ended?;
+    if !fetch.unknown.is_empty() && order.coins().ids.is_some() {
+        let more = fetch.unknown.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        fetch.unknown.truncate(NAMED);
+        done.problems.push(format!(
+            "the source has no past of: {}{more}; ids are the source's own (see assets.source_id)",
+            fetch.unknown.join(", ")
+        ));
+    }
+    done.problems.extend(fetch.failures.sentences());
+    done.cause = done.cause.take().or(fetch.failures.cause);
+    done.more.insert("unreachable".into(), json!(fetch.unreachable));
+    if let Some(why) = fetch.why_unreachable {
+        done.text = format!("{} candles are out of reach, and not asked for again: {why}", fetch.unreachable);
+    }
+    Ok(done)
+}
+
+pub fn no_history(source: &str) -> String {
+    format!(
+        "{source} has no past for its free plans, and that of its paid ones is not read here; use --source coingecko or --source coinbase"
+    )
+}
+
+impl Fetch<'_> {
+    async fn all(&mut self, order: &Order, done: &mut Done) -> anyhow::Result<()> {
+        let (job, source, access) = (self.job, self.job.source(), self.job.client().access());
+        loop {
+            let names = job.names();
+            let (name, chosen) = job.sink.with(|sink| {
+                let conn = sink.session().conn();
+                let name = name_of(conn, &names)?;
+                let chosen = order.choose(conn, &name)?;
+                Ok::<_, DbError>((name, chosen))
+            })?;
+            let is_none = |chosen: &Chosen| matches!(chosen, Chosen::These(these) if these.is_empty());
+            if is_none(&chosen) {
+                let why =
+                    format!("no ranks are stored for {name}; run `coinetl prices insert --top N` first, or use --ids");
+                return Err(UsageError(why).into());
+            }
+            let is_all = matches!(chosen, Chosen::All) && order.wants_all();
+            let (mut lister, mut coins) = (order.lister(source, access, chosen).map_err(UsageError)?, 0);
+            let renamed = loop {
+                let now = job.client().server_now();
+                let part = job.sink.with(|sink| lister.next(sink.session().conn(), &name, now))?;
+                let Some(part) = part else { break false };
+                coins += lister.seen();
+                match self.part(&part, &name).await? {
+                    Next::Go => {}
+                    Next::Renamed => break true,
+                    Next::Stop => {
+                        done.problems.push("what comes after that was not asked for".to_owned());
+                        break false;
+                    }
+                }
+            };
+            self.write_walls().await?;
+            if is_all && coins == 0 && !renamed {
+                let why = format!("no coins are stored for {name}; run `coinetl assets upsert` first, or use --ids");
+                return Err(UsageError(why).into());
+            }
+            if !renamed {
+                return Ok(job.is_of(name).await?);
+            }
+        }
+    }
+
+    async fn part(&mut self, part: &[Series], name: &str) -> anyhow::Result<Next> {
+        for series in part {
+            match self.series(series, name).await? {
+                Next::Go => {}
+                other => return Ok(other),
+            }
+            if self.walls.len() >= WALLS {
+                self.write_walls().await?;
+            }
+        }
+        Ok(Next::Go)
+    }
+
+    /// All windows of a coin, the newest first: where the plan ends, what is older needs no call.
+    async fn series(&mut self, series: &Series, name: &str) -> anyhow::Result<Next> {
+        let (job, timeframe) = (self.job, series.timeframe);
+        let access = job.client().access();
+        let Ok(offer) = self.history.offer(access, timeframe) else { return Ok(Next::Go) };
+        let (mut asked, mut planned, mut credits): (Vec<Range>, Option<usize>, i64) = (Vec::new(), None, 0);
+        loop {
+            let now = job.client().server_now();
+            let refused = self.refused.get(&timeframe).map(|(until, _)| *until);
+            let todo = series.todo(&offer, now, &asked, refused);
+            let planned = *planned.get_or_insert(todo.windows.len());
+            let Some(window) = todo.windows.last().copied() else {
+                self.behind_the_wall(series, &offer, todo.unreachable);
+                let rest = planned.saturating_sub(asked.len()) as i64;
+                self.progress.not_needed(Cost { calls: 1, credits } * rest);
+                return Ok(Next::Go);
+            };
+            let ask = series.ask(&offer, now, window);
+            let request = self.history.request(access, &ask);
+            credits = request.credits;
+            let cost = Cost { calls: 1, credits };
+            match job.fetch(&request, |body| read(self.history, body, &ask)).await {
+                Ok(found) => {
+                    self.failed_in_a_row = 0;
+                    let settled = offer.settled_until(timeframe, job.client().answered_at());
+                    let haul = sort_out(found, &ask, self.history.why_empty(timeframe), settled);
+                    let renamed = !job.names().iter().any(|known| known == name);
+                    let mut target = series.target.clone();
+                    if renamed {
+                        target.asset_id = None;
+                    }
+                    self.write(series, target, request.endpoint, haul, true).await?;
+                    self.progress.done(cost);
+                    asked.push(window);
+                    if renamed {
+                        return Ok(Next::Renamed);
+                    }
+                }
+                Err(err) => match self.told(&err, &ask, &offer) {
+                    Told::Unknown(why) => {
+                        self.unknown.push(format!("{} in {}", ask.coin, ask.vs_currency));
+                        let settled = offer.settled_until(timeframe, job.client().answered_at());
+                        let over = |range: &Range| range.and(Range::new(Stamp::FIRST, settled)?);
+                        let ranges = series.ranges.iter().filter_map(over);
+                        let haul = said(ranges, State::Empty, &format!("the source does not know it: {why}"));
+                        if series.target.asset_id.is_some() {
+                            self.write(series, series.target.clone(), request.endpoint, haul, true).await?;
+                        }
+                        let rest = planned.saturating_sub(asked.len()) as i64;
+                        self.progress.not_needed(cost * rest);
+                        return Ok(Next::Go);
+                    }
+                    Told::BehindTheWall => {}
+                    Told::Fatal => return Err(err),
+                    Told::Failed => {
+                        let why = format!("could not be fetched: {err:#}");
+                        let shown = |at: Stamp| at.to_string()[..16].to_owned();
+                        let window_shown = format!("{} to {}", shown(window.from), shown(window.to));
+                        let what = format!("{} in {} from {window_shown}", ask.coin, ask.vs_currency);
+                        if series.target.asset_id.is_some() {
+                            let haul = said([window], State::Missing, &why);
+                            self.write(series, series.target.clone(), request.endpoint, haul, false).await?;
+                        }
+                        self.failures.add(what, why);
+                        self.failures.cause.get_or_insert(err);
+                        asked.push(window);
+                        self.failed_in_a_row += 1;
+                        if self.failed_in_a_row >= HOPELESS {
+                            return Ok(Next::Stop);
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn told(&mut self, err: &anyhow::Error, ask: &Ask<'_>, offer: &Offer) -> Told {
+        let Some(err) = err.downcast_ref::<SourceError>() else { return Told::Fatal };
+        match err {
+            SourceError::NotFound { message, .. } if self.history.is_of_no_coin(message) => {
+                Told::Unknown(message.clone())
+            }
+            SourceError::Plan { code, message, .. } if self.history.is_beyond_the_wall(*code) => {
+                let soon = self.job.client().server_now().plus(MARGIN_MS);
+                let reach = offer.first_in_reach(ask.timeframe, soon);
+                // Time has passed since it was planned, or the plan reaches less far than was known.
+                let just_out = offer.wall.is_some() && ask.window.from < reach && reach < ask.window.to;
+                let until = if just_out { reach } else { ask.window.to };
+                let message = message.clone();
+                let known = self.refused.entry(ask.timeframe).or_insert((until, message));
+                known.0 = known.0.max(until);
+                Told::BehindTheWall
+            }
+            err if err.ends_the_run() => Told::Fatal,
+            _ => Told::Failed,
+        }
+    }
+
+    /// Notes what the plan does not reach; nobody asks for it again.
+    fn behind_the_wall(&mut self, series: &Series, offer: &Offer, ranges: Vec<Range>) {
+        if ranges.is_empty() || series.target.asset_id.is_none() {
+            return;
+        }
+        let timeframe = series.timeframe;
+        // What a plan of this kind never reaches, and what this one was seen not to.
+        let reach = offer.first_in_reach(timeframe, self.job.client().server_now());
+        let refused = self.refused.get(&timeframe).map(|(_, message)| format!("{REFUSED}{message}"));
+        let mut haul = Haul::default();
+        for range in ranges {
+            let parts = [
+                (Range::new(range.from, range.to.min(reach)), offer.wall.map(|wall| wall.why.to_owned())),
+                (Range::new(range.from.max(reach), range.to), refused.clone()),
+            ];
+            for (part, why) in parts {
+                let Some((part, why)) = part.zip(why) else { continue };
+                if self.why_unreachable.is_none() {
+                    log::warn!("{why}; what is older is not asked for");
+                    self.why_unreachable = Some(why.clone());
+                }
+                self.unreachable += part.candles(timeframe);
+                haul.spans.push(Span { range: part, state: State::Unreachable, reason: Some(why) });
+            }
+        }
+        self.walls.push(self.batch(series, series.target.clone(), "", haul, false));
+    }
+
+    fn batch(
+        &self,
+        series: &Series,
+        target: Target,
+        endpoint: &'static str,
+        haul: Haul,
+        is_answer: bool,
+    ) -> HistoryBatch {
+        let (vs_currency, timeframe) = (series.vs_currency.clone(), series.timeframe);
+        HistoryBatch { target, vs_currency, timeframe, endpoint, haul, is_answer }
+    }
+
+    async fn write(
+        &self,
+        series: &Series,
+        target: Target,
+        endpoint: &'static str,
+        haul: Haul,
+        is_answer: bool,
+    ) -> Result<(), DbError> {
+        let batch = self.batch(series, target, endpoint, haul, is_answer);
+        self.job.sink.run(move |sink| sink.write(vec![batch])).await
+    }
+
+    async fn write_walls(&mut self) -> Result<(), DbError> {
+        let walls = std::mem::take(&mut self.walls);
+        if walls.is_empty() { Ok(()) } else { self.job.sink.run(move |sink| sink.write(walls)).await }
+    }
+}
+
+/// What an error says of the coin, the plan, or the run.
+enum Told {
+    Unknown(String),
+    BehindTheWall,
+    Fatal,
+    Failed,
+}
+
+/// Statements without data.
+fn said(ranges: impl IntoIterator<Item = Range>, state: State, why: &str) -> Haul {
+    let span = |range| Span { range, state, reason: Some(why.to_owned()) };
+    Haul { spans: ranges.into_iter().map(span).collect(), ..Haul::default() }
+}
+
+/// The records of an answer, all of them.
+fn read(history: &dyn History, mut body: Body, ask: &Ask<'_>) -> Result<Found, ArrayError> {
+    let (mut found, mut record) = (Found::default(), Vec::new());
+    let mut records = body.records()?;
+    while records.next_into(&mut record)? {
+        history.read(&record, ask, &mut found);
+    }
+    Ok(found)
+}
