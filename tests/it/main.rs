@@ -8,6 +8,7 @@
 mod support;
 
 mod assets;
+mod backfill;
 mod budget;
 mod candles;
 mod coinbase;
@@ -22,6 +23,7 @@ mod faults;
 mod import;
 mod import_hostile;
 mod import_own;
+mod gaps;
 mod kill;
 mod migrations;
 mod numbers;

@@ -17,7 +17,9 @@ on_every_database!(
     a_month_of_recordings_is_stored_bit_for_bit,
     two_recorded_listings_of_coinmarketcap_are_stored_bit_for_bit,
     five_thousand_recorded_coins_of_coinmarketcap_are_stored_bit_for_bit,
-    the_recorded_products_of_coinbase_are_its_coins
+    the_recorded_products_of_coinbase_are_its_coins,
+    recorded_charts_and_bars_of_coingecko_are_stored_bit_for_bit,
+    recorded_candles_of_coinbase_are_stored_bit_for_bit,
 );
 
 /// Columns of `prices` and the members they come from; the first member that is there counts.
@@ -317,4 +319,109 @@ fn stamp(text: &str) -> String {
     let text = text.trim_end_matches('Z').replace('T', " ");
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     format!("{whole}.{:0<3}", fraction.get(..3).unwrap_or(fraction))
+}
+
+/// `YYYY-MM-DD HH:MM:SS.fff`
+fn moment(millis: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(millis).unwrap().format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+/// Charts by a plan that may look as far back as they were recorded.
+fn recorded_charts_and_bars_of_coingecko_are_stored_bit_for_bit(db: &TestDb) {
+    let Some(folder) = recordings("coingecko") else { return };
+    let body: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let stub = Stub::start({
+        let body = body.clone();
+        move |_| StubResponse::json(body.lock().unwrap().clone())
+    });
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder.join("market_chart")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let ask = |timeframe: &str, coin: &str, from: i64, to: i64| {
+        let day = |millis: i64| moment(millis)[..10].to_owned();
+        let args = ["candles", "backfill", "--timeframe", timeframe, "--ids", coin, "--from"].map(str::to_owned);
+        let span = [day(from), "--to".to_owned(), day(to + 86_400_000)];
+        let cmd = db.coinetl(&[]).args(args).args(span).env("COINGECKO_API_URL", stub.url());
+        cmd.env("COINGECKO_PRO_API_KEY", "CG-x").env("COINETL_CREDITS_PER_MONTH", "0")
+    };
+    for file in &files {
+        db.execute("DELETE FROM prices; DELETE FROM coverage");
+        let recording = std::fs::read(file).unwrap();
+        let chart: Value = serde_json::from_slice(&recording).unwrap();
+        *body.lock().unwrap() = recording;
+        let mut expected: BTreeMap<i64, [String; 3]> = BTreeMap::new();
+        for (n, name) in ["prices", "market_caps", "total_volumes"].into_iter().enumerate() {
+            for pair in chart[name].as_array().unwrap() {
+                expected.entry(pair[0].as_i64().unwrap()).or_default()[n] = bits(pair[1].as_f64().unwrap());
+            }
+        }
+        let (first, last) = (*expected.keys().next().unwrap(), *expected.keys().last().unwrap());
+        let result = ask("6h", "bitcoin", first, last).json(0);
+        let name = file.display();
+        // A chart of 90 days ends on the 91st, which the next window begins with.
+        assert!(matches!(result["calls"].as_i64(), Some(1 | 2)), "{name}: {result}");
+        let stored: Vec<String> = db
+            .lines("SELECT observed_at FROM prices ORDER BY observed_at")
+            .into_iter()
+            .zip(db.doubles("SELECT price, market_cap, volume_24h FROM prices ORDER BY observed_at"))
+            .map(|(at, row)| format!("{at} {}", row.into_iter().map(Option::unwrap).collect::<Vec<_>>().join(" ")))
+            .collect();
+        let expected: Vec<String> =
+            expected.into_iter().map(|(at, figures)| format!("{} {}", moment(at), figures.join(" "))).collect();
+        assert_same(&stored, &expected);
+    }
+    // Bars are stamped when they close; of four hours they are the last of them here.
+    let recording = std::fs::read(folder.join("ohlc/ohlc_bitcoin_usd_7d_2021-05-15.json")).unwrap();
+    let bars: Value = serde_json::from_slice(&recording).unwrap();
+    *body.lock().unwrap() = recording;
+    let rows = bars.as_array().unwrap();
+    let (first, last) = (rows[0][0].as_i64().unwrap(), rows[rows.len() - 1][0].as_i64().unwrap());
+    let result = ask("1h", "bitcoin", first - 86_400_000, last).json(0);
+    assert_eq!((&result["calls"], &result["rows_written"]), (&1.into(), &rows.len().into()));
+    let expected: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let prices: Vec<String> = (1..5).map(|at| bits(row[at].as_f64().unwrap())).collect();
+            format!("{} {}", moment(row[0].as_i64().unwrap() - 3_600_000), prices.join(" "))
+        })
+        .collect();
+    assert_same(&stored_bars(db, "open, high, low, close"), &expected);
+    assert_eq!(db.lines("SELECT DISTINCT origin, final, volume, base_volume FROM candles"), ["source|1|NULL|NULL"]);
+}
+
+fn stored_bars(db: &TestDb, columns: &str) -> Vec<String> {
+    db.lines("SELECT open_time FROM candles ORDER BY open_time")
+        .into_iter()
+        .zip(db.doubles(&format!("SELECT {columns} FROM candles ORDER BY open_time")))
+        .map(|(at, row)| format!("{at} {}", row.into_iter().map(Option::unwrap).collect::<Vec<_>>().join(" ")))
+        .collect()
+}
+
+fn recorded_candles_of_coinbase_are_stored_bit_for_bit(db: &TestDb) {
+    let Some(folder) = recordings("coinbase") else { return };
+    for (file, timeframe, vs, from, to) in [
+        ("candles_btcusd_60s_2018-02-01.json", "1m", "usd", "2018-02-01T00:00:00Z", "2018-02-01T00:10:00Z"),
+        ("candles_btceur_86400s_2021-01-01_2021-01-07.json", "1d", "eur", "2021-01-01", "2021-01-08"),
+    ] {
+        db.execute("DELETE FROM candles");
+        let body = std::fs::read(folder.join(file)).unwrap();
+        let rows: Value = serde_json::from_slice(&body).unwrap();
+        let exchange = Exchange::with(Vec::new(), move |_, _| Some(StubResponse::json(body.clone())));
+        let args =
+            ["candles", "backfill", "--timeframe", timeframe, "--ids", "BTC", "--vs", vs, "--from", from, "--to", to];
+        let result = exchange.ask(db, &args).json(0);
+        let mut rows = rows.as_array().unwrap().clone();
+        assert_eq!((&result["rows_written"], &result["rows_absent"]), (&rows.len().into(), &0.into()), "{file}");
+        rows.sort_by_key(|row| row[0].as_i64());
+        let line = |row: &Value| {
+            // Open, high, low, close, volume: another order than theirs.
+            let figures: Vec<String> = [3, 2, 1, 4, 5].map(|at| bits(row[at].as_f64().unwrap())).to_vec();
+            format!("{} {}", moment(row[0].as_i64().unwrap() * 1000), figures.join(" "))
+        };
+        assert_same(
+            &stored_bars(db, "open, high, low, close, base_volume"),
+            &rows.iter().map(line).collect::<Vec<_>>(),
+        );
+        assert_eq!(db.lines("SELECT DISTINCT state FROM coverage"), ["full"]);
+    }
 }

@@ -9,6 +9,7 @@ pub mod gecko;
 pub mod kafka;
 pub mod own_server;
 pub mod recordings;
+pub mod relay;
 pub mod stub;
 #[macro_use]
 pub mod test_db;
