@@ -53,7 +53,8 @@ def an_hour(database, rounds, points):
     times = {}
     for stored in (SMALL, points):
         prepare(database, HOUR_COINS)
-        hours = stored // HOUR_COINS
+        # The same hour of the day on both: its day is folded as well.
+        hours = stored // HOUR_COINS // 24 * 24 + SMALL // HOUR_COINS
         fill(database, HOUR_COINS, hours, 3600)
         rollup(database)
         times[stored] = []

@@ -69,9 +69,21 @@ CREATE INDEX candles_by_run ON candles (run_id);
 
 -- One row for each coin, currency and UTC day: the close of the day's candle, and what was told last of its
 -- volume and market cap. Of days behind a coin's newest daily candle, which no rollup has seen yet, the last
--- price is the close. The recursion walks from currency to currency of a coin, as in latest_prices.
+-- price is the close. The recursions walk from currency to currency of a coin, as in latest_prices; what is
+-- asked of the view then reaches the coins' own rows by their keys.
 CREATE VIEW daily_prices AS
-WITH RECURSIVE held (asset_id, vs_currency) AS (
+WITH RECURSIVE rolled (asset_id, vs_currency) AS (
+    SELECT a.id, (SELECT q.vs_currency FROM candles q WHERE q.asset_id = a.id
+                  ORDER BY q.vs_currency LIMIT 1)
+    FROM assets a
+    UNION ALL
+    SELECT h.asset_id, (SELECT q.vs_currency FROM candles q
+                        WHERE q.asset_id = h.asset_id AND q.vs_currency > h.vs_currency
+                        ORDER BY q.vs_currency LIMIT 1)
+    FROM rolled h
+    WHERE h.vs_currency IS NOT NULL
+),
+told (asset_id, vs_currency) AS (
     SELECT a.id, (SELECT q.vs_currency FROM prices q WHERE q.asset_id = a.id
                   ORDER BY q.vs_currency LIMIT 1)
     FROM assets a
@@ -79,38 +91,40 @@ WITH RECURSIVE held (asset_id, vs_currency) AS (
     SELECT h.asset_id, (SELECT q.vs_currency FROM prices q
                         WHERE q.asset_id = h.asset_id AND q.vs_currency > h.vs_currency
                         ORDER BY q.vs_currency LIMIT 1)
-    FROM held h
+    FROM told h
     WHERE h.vs_currency IS NOT NULL
-),
-fresh (asset_id, vs_currency, from_time, last_time) AS (
-    SELECT p.asset_id, p.vs_currency, strftime('%Y-%m-%d 00:00:00.000', p.observed_at), MAX(p.observed_at)
-    FROM held h
-    JOIN prices p ON p.asset_id = h.asset_id AND p.vs_currency = h.vs_currency AND p.price IS NOT NULL
-        AND p.observed_at >= COALESCE((SELECT strftime('%Y-%m-%d 00:00:00.000', c.open_time, '+1 day') FROM candles c
-                                       WHERE c.asset_id = h.asset_id AND c.vs_currency = h.vs_currency
-                                           AND c.timeframe = '1d'
-                                       ORDER BY c.open_time DESC LIMIT 1), '')
-    WHERE h.vs_currency IS NOT NULL
-    GROUP BY p.asset_id, p.vs_currency, strftime('%Y-%m-%d 00:00:00.000', p.observed_at)
-),
-days (asset_id, vs_currency, from_time, to_time, close, market_cap) AS (
-    SELECT c.asset_id, c.vs_currency, c.open_time, strftime('%Y-%m-%d 00:00:00.000', c.open_time, '+1 day'), c.close, c.market_cap
-    FROM candles c
-    WHERE c.timeframe = '1d'
-    UNION ALL
-    SELECT f.asset_id, f.vs_currency, f.from_time, strftime('%Y-%m-%d 00:00:00.000', f.from_time, '+1 day'), p.price, NULL
-    FROM fresh f
-    JOIN prices p ON p.asset_id = f.asset_id AND p.vs_currency = f.vs_currency AND p.observed_at = f.last_time
 )
-SELECT d.asset_id, d.vs_currency, substr(d.from_time, 1, 10) AS day, d.close,
-       (SELECT p.volume_24h FROM prices p
-        WHERE p.asset_id = d.asset_id AND p.vs_currency = d.vs_currency
-            AND p.observed_at >= d.from_time AND p.observed_at < d.to_time AND p.volume_24h IS NOT NULL
-        ORDER BY p.observed_at DESC LIMIT 1) AS volume_24h,
-       COALESCE((SELECT p.market_cap FROM prices p
-                 WHERE p.asset_id = d.asset_id AND p.vs_currency = d.vs_currency
-                     AND p.observed_at >= d.from_time AND p.observed_at < d.to_time AND p.market_cap IS NOT NULL
-                 ORDER BY p.observed_at DESC LIMIT 1), d.market_cap) AS market_cap,
+SELECT c.asset_id, c.vs_currency, substr(c.open_time, 1, 10) AS day, c.close,
+       (SELECT q.volume_24h FROM prices q
+        WHERE q.asset_id = c.asset_id AND q.vs_currency = c.vs_currency AND q.volume_24h IS NOT NULL
+            AND q.observed_at >= strftime('%Y-%m-%d 00:00:00.000', c.open_time) AND q.observed_at < strftime('%Y-%m-%d 00:00:00.000', c.open_time, '+1 day')
+        ORDER BY q.observed_at DESC LIMIT 1) AS volume_24h,
+       COALESCE((SELECT q.market_cap FROM prices q
+        WHERE q.asset_id = c.asset_id AND q.vs_currency = c.vs_currency AND q.market_cap IS NOT NULL
+            AND q.observed_at >= strftime('%Y-%m-%d 00:00:00.000', c.open_time) AND q.observed_at < strftime('%Y-%m-%d 00:00:00.000', c.open_time, '+1 day')
+        ORDER BY q.observed_at DESC LIMIT 1), c.market_cap) AS market_cap,
        a.source, a.source_id, a.symbol, a.name
-FROM days d
-JOIN assets a ON a.id = d.asset_id;
+FROM rolled h
+JOIN assets a ON a.id = h.asset_id
+JOIN candles c ON c.asset_id = h.asset_id AND c.vs_currency = h.vs_currency AND c.timeframe = '1d'
+UNION ALL
+SELECT p.asset_id, p.vs_currency, substr(p.observed_at, 1, 10), p.price,
+       (SELECT q.volume_24h FROM prices q
+        WHERE q.asset_id = p.asset_id AND q.vs_currency = p.vs_currency AND q.volume_24h IS NOT NULL
+            AND q.observed_at >= strftime('%Y-%m-%d 00:00:00.000', p.observed_at) AND q.observed_at < strftime('%Y-%m-%d 00:00:00.000', p.observed_at, '+1 day')
+        ORDER BY q.observed_at DESC LIMIT 1),
+       (SELECT q.market_cap FROM prices q
+        WHERE q.asset_id = p.asset_id AND q.vs_currency = p.vs_currency AND q.market_cap IS NOT NULL
+            AND q.observed_at >= strftime('%Y-%m-%d 00:00:00.000', p.observed_at) AND q.observed_at < strftime('%Y-%m-%d 00:00:00.000', p.observed_at, '+1 day')
+        ORDER BY q.observed_at DESC LIMIT 1),
+       a.source, a.source_id, a.symbol, a.name
+FROM told h
+JOIN assets a ON a.id = h.asset_id
+JOIN prices p ON p.asset_id = h.asset_id AND p.vs_currency = h.vs_currency AND p.price IS NOT NULL
+    AND p.observed_at >= COALESCE((SELECT strftime('%Y-%m-%d 00:00:00.000', c.open_time, '+1 day') FROM candles c
+                                   WHERE c.asset_id = h.asset_id AND c.vs_currency = h.vs_currency
+                                       AND c.timeframe = '1d'
+                                   ORDER BY c.open_time DESC LIMIT 1), '')
+WHERE NOT EXISTS (SELECT 1 FROM prices q
+                  WHERE q.asset_id = p.asset_id AND q.vs_currency = p.vs_currency AND q.price IS NOT NULL
+                      AND q.observed_at > p.observed_at AND q.observed_at < strftime('%Y-%m-%d 00:00:00.000', p.observed_at, '+1 day'));

@@ -10,7 +10,7 @@ use super::read::Names;
 use crate::db::any::AnyConnection;
 use crate::db::bulk::postgres::{CopyInto, Target, copy_out};
 use crate::db::conn::Opened;
-use crate::db::error::{DbError, Doing};
+use crate::db::error::{DbError, Doing, classify};
 use crate::db::pg_copy::{EPOCH_2000_US, HEADER};
 use crate::domain::Stamp;
 use crate::rollup::{Feed, Point};
@@ -100,8 +100,10 @@ impl<R: BufRead> Feed<Point> for Copied<R> {
     }
 }
 
+/// The server's own words come as an error of reading.
 fn failed(err: std::io::Error) -> DbError {
-    DbError::Gone(err.to_string())
+    let kind = diesel::result::DatabaseErrorKind::Unknown;
+    classify(DOING, &diesel::result::Error::DatabaseError(kind, Box::new(err.to_string())))
 }
 
 fn odd(why: String) -> DbError {
