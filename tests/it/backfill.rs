@@ -423,6 +423,40 @@ fn the_wall_is_told_once_and_a_larger_plan_looks_behind_it(db: &TestDb) {
     assert_eq!(db.lines(covered), [format!("{from} 00:00:00.000|{to} 00:00:00.000|full")]);
 }
 
+/// A paid plan that ends somewhere: found by one refused call, and by none from then on.
+#[test]
+fn what_a_plan_refuses_is_not_asked_for_piece_by_piece() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    let end = millis(day(400)) / 1000;
+    let relay = Relay::with(market(1, "10:20:30", &[]), move |request, _| {
+        let from = request.number("from").filter(|from| (*from as i64) < end)?;
+        assert!(from > 0);
+        let body = r#"{"error":{"status":{"error_code":10012,"error_message":"two years are what you have"}}}"#;
+        Some(StubResponse::new(401, "application/json", body))
+    });
+    let paid = |args: &[String]| {
+        ask(&relay, &db, args).env("COINGECKO_PRO_API_KEY", "CG-paid").env("COINETL_CREDITS_PER_MONTH", "0")
+    };
+    paid(&["assets".into(), "upsert".into()]).json(0);
+    relay.take();
+    // Five windows of 180 days, from the left.
+    let (from, to) = (day(801).to_string(), day(1).to_string());
+    let args = backfill("1d", &from, &to, "bitcoin,ethereum");
+    let result = paid(&args).json(0);
+    let calls = relay.take();
+    assert_eq!(calls.iter().filter(|call| call.status == Some(200)).count(), 4, "{calls:?}");
+    assert_eq!((calls.len(), number(&result, "unreachable"), number(&result, "calls_left")), (5, 2 * 540, 0));
+    let wall = db.lines("SELECT from_time, to_time, reason FROM coverage WHERE state = 'unreachable'");
+    let reason = "the source's plan refuses it: two years are what you have";
+    assert_eq!(wall, vec![format!("{from} 00:00:00.000|{} 00:00:00.000|{reason}", day(261)); 2]);
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 2 * 260);
+    let again = paid(&args).json(0);
+    assert_eq!((relay.take().len(), number(&again, "calls")), (0, 0));
+    let gaps = db.coinetl(&["gaps"]).json(0);
+    assert_eq!(number(&gaps["summary"]["unreachable"], "candles"), 2 * 540);
+}
+
 #[test]
 fn what_the_month_does_not_allow_is_refused_beforehand() {
     let db = TestDb::new(Backend::Sqlite).unwrap();

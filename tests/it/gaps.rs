@@ -162,6 +162,12 @@ fn observations_that_await_folding_are_not_asked_for_again(db: &TestDb) {
     assert_eq!((relay.take().len(), number(&repaired["summary"]["missing"], "candles")), (1, 10));
     assert_eq!(db.number("SELECT COUNT(*) FROM prices"), before + number(&repaired, "rows_written"));
     assert!(number(&repaired, "rows_written") >= 20, "{repaired}");
+    // Folded, they are what was expected.
+    db.coinetl(&["candles", "rollup", "--timeframe", "1d"]).json(0);
+    let result = db.coinetl(&["gaps"]).json(0);
+    assert_eq!(rows(&result), [format!("bitcoin 1d {from}T00:00:00.000Z {to}T00:00:00.000Z full")]);
+    let samples = "SELECT MIN(samples) FROM candles WHERE timeframe = '1d' AND final = TRUE";
+    assert!(db.number(samples) >= 20);
 }
 
 fn a_thousand_coins_are_looked_through(db: &TestDb) {

@@ -138,7 +138,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     }
     if context.output == Output::Text && !context.quiet {
         let fetched = if args.repair { summary(&outcome.report) } else { String::new() };
-        outcome.text = [fetched, std::mem::take(&mut outcome.text), listed.text()].join("\n").trim().to_owned();
+        let mut parts = vec![fetched, std::mem::take(&mut outcome.text), listed.text()];
+        parts.retain(|part| !part.is_empty());
+        outcome.text = parts.join("\n");
     }
     let (unknown, missing) = (listed.unknown.clone(), listed.missing());
     outcome.report.more.insert("summary".into(), listed.summary());

@@ -18,7 +18,9 @@ pub struct Listed {
     counts: [(i64, i64); 4],
     /// Ids that are not stored.
     pub unknown: Vec<String>,
-    table: Vec<[String; 6]>,
+    /// The first ones for the table: what can be done about comes first.
+    missing_rows: Vec<[String; 6]>,
+    other_rows: Vec<[String; 6]>,
 }
 
 impl Listed {
@@ -46,12 +48,13 @@ impl Listed {
             "state": state.name(),
             "reason": reason,
         }));
-        if state != State::Full && self.table.len() < SHOWN {
+        let table = if state == State::Missing { &mut self.missing_rows } else { &mut self.other_rows };
+        if state != State::Full && table.len() < SHOWN {
             let short = |at: Stamp| at.to_string()[..16].to_owned();
             let coin = format!("{} {}/{}", found.source, found.source_id, found.vs_currency);
             let reason = reason.unwrap_or_default().to_owned();
             let (from, to) = (short(range.from), short(range.to));
-            self.table.push([coin, found.timeframe.name().to_owned(), from, to, state.name().to_owned(), reason]);
+            table.push([coin, found.timeframe.name().to_owned(), from, to, state.name().to_owned(), reason]);
         }
     }
 
@@ -71,17 +74,18 @@ impl Listed {
 
     pub fn text(&self) -> String {
         let mut out = Vec::new();
-        if !self.table.is_empty() {
+        let shown: Vec<&[String; 6]> = self.missing_rows.iter().chain(&self.other_rows).take(SHOWN).collect();
+        if !shown.is_empty() {
             let mut table = Table::new();
             table.load_style(presets::UTF8_FULL_CONDENSED);
             table.set_header(["coin", "candles", "from (UTC)", "to", "state", "reason"]);
-            for row in &self.table {
-                table.add_row(row);
+            for row in &shown {
+                table.add_row(row.iter());
             }
             out.push(table.to_string());
         }
         let holes: i64 = self.counts[1..].iter().map(|(rows, _)| rows).sum();
-        let more = holes - self.table.len() as i64;
+        let more = holes - shown.len() as i64;
         if more > 0 {
             out.push(format!("and {} more intervals; --output json lists all", grouped(more)));
         }

@@ -114,6 +114,7 @@ impl Fetch<'_> {
             }
             let is_all = matches!(chosen, Chosen::All) && order.wants_all();
             let (mut lister, mut coins) = (order.lister(source, access, chosen).map_err(UsageError)?, 0);
+            let mut stopped = false;
             let renamed = loop {
                 let now = job.client().server_now();
                 let part = job.sink.with(|sink| lister.next(sink.session().conn(), &name, now))?;
@@ -124,6 +125,7 @@ impl Fetch<'_> {
                     Next::Renamed => break true,
                     Next::Stop => {
                         done.problems.push("what comes after that was not asked for".to_owned());
+                        stopped = true;
                         break false;
                     }
                 }
@@ -134,6 +136,9 @@ impl Fetch<'_> {
                 return Err(UsageError(why).into());
             }
             if !renamed {
+                if !stopped {
+                    self.progress.complete();
+                }
                 return Ok(job.is_of(name).await?);
             }
         }
@@ -217,6 +222,7 @@ impl Fetch<'_> {
                         }
                         self.failures.add(what, why);
                         self.failures.cause.get_or_insert(err);
+                        self.progress.failed(cost);
                         asked.push(window);
                         self.failed_in_a_row += 1;
                         if self.failed_in_a_row >= HOPELESS {

@@ -20,6 +20,8 @@ struct Counts {
     bar: ProgressBar,
     planned: Cost,
     done: Cost,
+    /// Tried in vain: another run's to do.
+    failed: Cost,
     /// Between two calls, as the pace demands.
     interval: Option<Duration>,
     began: Instant,
@@ -33,8 +35,8 @@ impl Progress {
             bar.set_style(style);
         }
         let (began, told) = (Instant::now(), Instant::now());
-        let (planned, done) = (Cost::default(), Cost::default());
-        Progress(Arc::new(Mutex::new(Counts { bar, planned, done, interval: None, began, told })))
+        let (planned, done, failed) = (Cost::default(), Cost::default(), Cost::default());
+        Progress(Arc::new(Mutex::new(Counts { bar, planned, done, failed, interval: None, began, told })))
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut Counts) -> R) -> R {
@@ -53,7 +55,16 @@ impl Progress {
         self.with(|counts| (counts.interval, counts.began) = (interval, Instant::now()));
     }
 
-    /// An answer was stored, or a call is not tried any more.
+    pub fn failed(&self, cost: Cost) {
+        self.with(|counts| counts.failed += cost);
+    }
+
+    /// Everything was looked at: what is left is what failed, whatever was planned.
+    pub fn complete(&self) {
+        self.with(|counts| counts.planned = counts.done + counts.failed);
+    }
+
+    /// An answer was stored.
     pub fn done(&self, cost: Cost) {
         self.with(|counts| {
             counts.done += cost;
