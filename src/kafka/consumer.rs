@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::BrokerError;
 use super::config::BrokerSettings;
-use super::topic_id::{self, Untold};
+use super::topic_id::{Looker, Untold};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -85,6 +85,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pub struct Member {
     consumer: BaseConsumer<Context>,
+    looker: Looker,
     shared: Arc<Shared>,
     servers: String,
     topic: String,
@@ -120,7 +121,8 @@ impl Member {
         let consumer = BaseConsumer::from_config_and_context(&config, Context(shared.clone()))
             .map_err(|err| BrokerError::of(&broker.servers, &err))?;
         consumer.subscribe(&[&broker.topic]).map_err(|err| BrokerError::of(&broker.servers, &err))?;
-        Ok(Member { consumer, shared, servers: broker.servers.clone(), topic: broker.topic.clone() })
+        let looker = Looker::new(broker)?;
+        Ok(Member { consumer, looker, shared, servers: broker.servers.clone(), topic: broker.topic.clone() })
     }
 
     /// Grows whenever partitions come or go.
@@ -178,8 +180,7 @@ impl Member {
 
     /// The id of the topic of that name that is there now; `None` from a broker that gives none.
     pub fn topic_id(&self, patience: Duration) -> Result<Option<String>, Untold> {
-        // The client lives as long as we do.
-        unsafe { topic_id::read(self.consumer.client().native_ptr(), &self.topic, patience) }
+        self.looker.topic_id(&self.topic, patience)
     }
 
     /// Reads these partitions from these offsets on.

@@ -7,20 +7,54 @@ use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use rdkafka::ClientContext;
+use rdkafka::admin::AdminClient;
 use rdkafka::bindings::{self as ffi, rd_kafka_admin_op_t, rd_kafka_resp_err_t};
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafka;
+
+use super::BrokerError;
+use super::config::BrokerSettings;
 
 /// Why no id was told: the broker does not answer, or has no such topic now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Untold;
 
-/// The topic's id; `None` from a broker that gives none (Kafka before 2.8, some that speak its protocol).
-/// Waits for an answer so long, and no other call to this client is made meanwhile from this thread.
-///
+/// A client for nothing but this. A consumer's own connection is no place to ask: the broker answers there
+/// only when the fetch before it is over, which waits half a second for messages where there are none.
+pub struct Looker(AdminClient<Quiet>);
+
+struct Quiet;
+
+impl ClientContext for Quiet {
+    // What a broker that is away means is told by those who need it.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        log::debug!("librdkafka: {facility}: {message}");
+    }
+
+    fn error(&self, err: KafkaError, reason: &str) {
+        log::debug!("librdkafka: {err}: {reason}");
+    }
+}
+
+impl Looker {
+    pub fn new(broker: &BrokerSettings) -> Result<Looker, BrokerError> {
+        let client = AdminClient::from_config_and_context(&broker.client(&[])?, Quiet);
+        client.map(Looker).map_err(|err| BrokerError::of(&broker.servers, &err))
+    }
+
+    /// The topic's id; `None` from a broker that gives none (Kafka before 2.8, some that speak its protocol).
+    pub fn topic_id(&self, topic: &str, patience: Duration) -> Result<Option<String>, Untold> {
+        // The client lives as long as we do.
+        unsafe { read(self.0.inner().native_ptr(), topic, patience) }
+    }
+}
+
 /// # Safety
 ///
 /// `client` is a living client of librdkafka.
-pub unsafe fn read(client: *mut RDKafka, topic: &str, patience: Duration) -> Result<Option<String>, Untold> {
+unsafe fn read(client: *mut RDKafka, topic: &str, patience: Duration) -> Result<Option<String>, Untold> {
     let name = CString::new(topic).map_err(|_| Untold)?;
     let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     unsafe {

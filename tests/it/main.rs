@@ -24,6 +24,7 @@ mod gaps;
 mod import;
 mod import_hostile;
 mod import_own;
+mod frozen_broker;
 mod kill;
 mod migrations;
 mod numbers;
