@@ -67,9 +67,14 @@ fn memory_kb(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// What the topic holds: quotes by pair and sequence, each how often, and outages.
-fn told(topic: &Topic) -> (BTreeMap<(String, u64), usize>, Vec<(String, DateTime<Utc>, DateTime<Utc>)>) {
-    let (mut quotes, mut outages) = (BTreeMap::new(), Vec::new());
+/// How often each quote is there, by pair and sequence.
+type Quotes = BTreeMap<(String, u64), usize>;
+/// Pair, from, to.
+type Outage = (String, DateTime<Utc>, DateTime<Utc>);
+
+/// What the topic holds.
+fn told(topic: &Topic) -> (Quotes, Vec<Outage>) {
+    let (mut quotes, mut outages) = (Quotes::new(), Vec::new());
     for event in topic.read().into_iter().map(|sent| sent.event) {
         let pair = event["pair"].as_str().unwrap().to_owned();
         if event["schema"] == "coinetl.quote.v1" {
