@@ -18,7 +18,7 @@ use crate::domain::rate::{Factor, HOLDS_FOR_MS, Rate, USD};
 
 /// Times that are looked up together have their rates read at once, so many milliseconds of them.
 const WINDOW_MS: i64 = 28 * 86_400_000;
-/// Windows kept at once: a few MiB where the rates are hourly.
+/// Windows of a currency kept at once: a few MiB where the rates are hourly.
 const MOST_WINDOWS: usize = 128;
 
 #[derive(diesel::QueryableByName)]
@@ -122,13 +122,15 @@ impl Series {
 pub struct Conversion {
     source: Arc<str>,
     to: Arc<str>,
-    windows: HashMap<(Arc<str>, i64), Series>,
+    /// By where a window begins, and by currency.
+    windows: HashMap<i64, HashMap<Arc<str>, Series>>,
+    kept: usize,
 }
 
 impl Conversion {
     /// Into the currency `to` (in lower case), by the rates of `source`.
     pub fn new(source: &str, to: &str) -> Conversion {
-        Conversion { source: source.into(), to: to.into(), windows: HashMap::new() }
+        Conversion { source: source.into(), to: to.into(), windows: HashMap::new(), kept: 0 }
     }
 
     /// How an amount in `from` at a time becomes one in the wanted currency, by way of the US dollar;
@@ -168,16 +170,17 @@ impl Conversion {
         }
         let dated = |series: &Series| series.dated(time).map(|(at, per_usd)| (Some(at), per_usd));
         let first = time.floor(WINDOW_MS);
-        let key = (Arc::from(currency), first.millis());
-        if let Some(series) = self.windows.get(&key) {
+        if let Some(series) = self.windows.get(&first.millis()).and_then(|window| window.get(currency)) {
             return Ok(dated(series));
         }
         let series = Series::load(conn, &self.source, currency, first, first.plus(WINDOW_MS - 1))?;
         let per_usd = dated(&series);
-        if self.windows.len() >= MOST_WINDOWS {
+        if self.kept >= MOST_WINDOWS {
             self.windows.clear();
+            self.kept = 0;
         }
-        self.windows.insert(key, series);
+        self.windows.entry(first.millis()).or_default().insert(currency.into(), series);
+        self.kept += 1;
         Ok(per_usd)
     }
 }

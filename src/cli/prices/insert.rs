@@ -1,4 +1,4 @@
-//! The course of a run: pages first, then what they left out, and exchange rates in the end.
+//! The course of a run: pages first, exchange rates beside them, then what they left out.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use super::Args;
 use super::pages::Fetch;
 use super::rates;
 use super::table::top_table;
+use crate::cli::failures::Failures;
 use crate::cli::run::{Done, Job};
 use crate::db::DbError;
 use crate::pipeline;
@@ -23,6 +24,8 @@ const NAMED: usize = 10;
 pub async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar, for_people: bool) -> anyhow::Result<Done> {
     let mut done = Done::default();
     let currencies = args.currencies();
+    // Those that are still to be asked for.
+    let mut rates = args.wants_rates().then(|| currencies.clone());
     for group in currencies.chunks(job.source().currencies_per_call()) {
         match args.choice() {
             Choice::Ids(ids) => {
@@ -33,7 +36,7 @@ pub async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar, for_
                 }
             }
             Choice::All | Choice::Top(_) => {
-                if copied(&job, &bar, &mut done, async |fetch| fetch.pages(group, args.top).await).await? {
+                if copied(&job, &bar, &mut done, async |fetch| fetch.pages(group, args.top, &mut rates).await).await? {
                     for vs in group {
                         heal(&job, vs, args.top, &bar, &mut done).await?;
                     }
@@ -41,8 +44,14 @@ pub async fn insert(job: Arc<Job<PriceSink>>, args: Args, bar: ProgressBar, for_
             }
         }
     }
-    if args.wants_rates() {
-        rates::insert(&job, &currencies, &mut done).await?;
+    if let Some(currencies) = rates
+        && rates::are_worth_a_call(&job).await
+        && let Err(err) = rates::insert(job.clone(), currencies).await?
+    {
+        let mut failures = Failures::default();
+        rates::tell(err, &mut failures);
+        done.problems.extend(failures.sentences());
+        done.cause = done.cause.take().or(failures.cause);
     }
     bar.finish_and_clear();
     if for_people {

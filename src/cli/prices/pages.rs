@@ -40,8 +40,14 @@ impl Fetch {
         Fetch { job, out, bar, failures: Failures::default(), failed_in_a_row: 0 }
     }
 
-    /// Pages through all coins, or the top ones. False when pages are lacking.
-    pub async fn pages(&mut self, vs: &[Arc<str>], top: Option<u64>) -> anyhow::Result<bool> {
+    /// Pages through all coins, or the top ones. False when pages are lacking. With the first page,
+    /// exchange rates of `rates` are asked for, and taken out of it.
+    pub async fn pages(
+        &mut self,
+        vs: &[Arc<str>],
+        top: Option<u64>,
+        rates: &mut Option<Vec<Arc<str>>>,
+    ) -> anyhow::Result<bool> {
         let (job, source) = (self.job.clone(), self.job.source());
         // The first page also tells under which name the coins are stored; only then can they
         // be counted.
@@ -67,6 +73,12 @@ impl Fetch {
             Taken::Failed => false,
             Taken::Closed => return Ok(false),
         };
+        let mut beside = JoinSet::new();
+        if self.failed_in_a_row == 0
+            && let Some(currencies) = rates.take()
+        {
+            beside.spawn(super::rates::insert(job.clone(), currencies));
+        }
         // Nobody knows how many pages there are before the first `assets upsert`.
         let last = paging.last().unwrap_or(u64::MAX);
         self.bar.inc_length(last.min(100_000));
@@ -101,6 +113,12 @@ impl Fetch {
                     self.failures.add(what, "were not asked for".to_owned());
                 }
                 break;
+            }
+        }
+        drop(tasks);
+        while let Some(asked) = beside.join_next().await {
+            if let Err(err) = asked?? {
+                super::rates::tell(err, &mut self.failures);
             }
         }
         Ok(whole)
