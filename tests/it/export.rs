@@ -538,6 +538,10 @@ fn since_last_neither_loses_nor_doubles_whenever_runs_end(db: &TestDb) {
             "prices_000006.parquet"
         ]
     );
+    // What is kept of runs does not grow with their number.
+    let manifest = manifest(&db.workdir().file("whole"));
+    let stretches = manifest["datasets"]["prices.parquet"]["since_last"]["runs"].as_array().unwrap().len();
+    assert!(stretches <= 3, "{manifest}");
     // Other options, another database: told, and nothing changed.
     let other =
         db.coinetl(&["export", "prices", "--format", "parquet", "--since-last", "--out", "whole", "--vs", "usd"]);
@@ -566,6 +570,17 @@ fn since_last_knows_quotes_that_came_late(db: &TestDb) {
     let added = rows_of(&out.join("quotes_000001.csv"));
     let sequences: Vec<&Cell> = added.iter().map(|row| &row[2]).collect();
     assert_eq!(sequences, [&Cell::Int(5), &Cell::Int(1_001), &Cell::Int(2_000_000)]);
+    // A late quote changes the window it falls into, which is told again.
+    let windows = ["quote-windows", "--format", "csv", "--since-last"];
+    for minute in 10..20 {
+        db.execute(&format!(
+            "INSERT INTO quote_windows VALUES ('coinbase', 'BTC-USD', '1m', '2026-05-19 08:{minute}:00.000000', 10, 1, 2, 0.5, 1.5, 1, 2, 0.25, 0.5)"
+        ));
+    }
+    assert_eq!(number(&export(db, "out", &windows).1, "rows_written"), 10);
+    db.execute("UPDATE quote_windows SET quotes = 11 WHERE window_start = '2026-05-19 08:13:00.000000'");
+    assert_eq!(number(&export(db, "out", &windows).1, "rows_written"), 1);
+    assert_eq!(rows_of(&out.join("quote-windows_000001.csv"))[0][4], Cell::Int(11));
     check_manifest(&out);
 }
 

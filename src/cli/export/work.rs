@@ -71,6 +71,8 @@ struct Export<'a> {
     snapshot: Snapshot,
     now: Stamp,
     open_runs: BTreeSet<i64>,
+    /// Runs that are over; many of them changed no row of this table.
+    ended_runs: Vec<i64>,
     since: SinceLast,
 }
 
@@ -116,7 +118,11 @@ impl<'a> Export<'a> {
             since = SinceLast { next_part: since.next_part, ..SinceLast::default() };
         }
         since.database = snapshot.newest_run()?.map(|(run, began)| (run, rfc3339(&began.to_string())));
-        let open_runs = if table.is_of_coins() { snapshot.open_runs()? } else { BTreeSet::new() };
+        let (mut open_runs, mut ended_runs) = (BTreeSet::new(), Vec::new());
+        if table.is_of_coins() {
+            open_runs = snapshot.open_runs()?;
+            ended_runs = snapshot.ended_runs(&open_runs)?;
+        }
         let fields = match &request.in_currency {
             Some(_) => rates::fields(table),
             None => table.fields().to_vec(),
@@ -133,7 +139,7 @@ impl<'a> Export<'a> {
             adds,
         };
         let order = Order { day: None, columns };
-        Ok(Export { folder, request, stop, manifest, asked, plan, order, snapshot, now, open_runs, since })
+        Ok(Export { folder, request, stop, manifest, asked, plan, order, snapshot, now, open_runs, ended_runs, since })
     }
 
     fn write(mut self, url: &DatabaseUrl) -> anyhow::Result<Done> {
@@ -201,7 +207,9 @@ impl<'a> Export<'a> {
             (Err(err), _) => return Err(err),
             (Ok(read), Ok(files)) => (files, read),
         };
-        runs.into_iter().for_each(|run_id| with_run(&mut self.since.runs, run_id));
+        // Those without rows as well: what is left between the stretches has to be looked at each time.
+        let ended = std::mem::take(&mut self.ended_runs);
+        runs.into_iter().chain(ended).for_each(|run_id| with_run(&mut self.since.runs, run_id));
         let seen = SeenFile { path: self.seen_path(), rows: seen.0, sha256: seen.1.sha256 };
         self.commit(files, seen, unknown)
     }

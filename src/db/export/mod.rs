@@ -414,6 +414,12 @@ impl Snapshot {
         Ok(rows.into_iter().map(|row| row.n).collect())
     }
 
+    /// All other runs that are recorded.
+    pub fn ended_runs(&mut self, open: &BTreeSet<i64>) -> Result<Vec<i64>, DbError> {
+        let rows = sql("SELECT id AS n FROM runs").load::<Number>(self.conn(), "looking for runs that are over")?;
+        Ok(rows.into_iter().map(|row| row.n).filter(|run_id| !open.contains(run_id)).collect())
+    }
+
     /// The newest run, and when it began: by it a database is known again.
     pub fn newest_run(&mut self) -> Result<Option<(i64, Stamp)>, DbError> {
         self.run("SELECT id AS n, started_at FROM runs WHERE id = (SELECT MAX(id) FROM runs)", None)
