@@ -32,6 +32,7 @@ case ${1-cron} in
     # With more words it is the command itself.
     (($# == 1)) || exec coinetl "$@"
     out=${DATA_EXPORT:-/data_export}
+    coinetl candles rollup --timeframe 1m,1d --wait 5m
     coinetl export candles --timeframe 1d --format csv --out "$out"
     coinetl export candles --timeframe 1m --format parquet --out "$out"
     exec coinetl export quote-windows --timeframe 1m --format parquet --out "$out"

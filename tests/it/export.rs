@@ -767,6 +767,17 @@ fn a_stream_that_ends_leaves_files(db: &TestDb) {
         messages.push(candle("ether", "1m", &format!("2026-05-19T08:{day}:00.000Z")));
         messages.push(candle("ether", "1h", &format!("2026-05-19T{day}:00:00.000Z")));
     }
+    // Prices of two minutes, which nobody has folded yet.
+    for second in 0..60 {
+        let event = serde_json::json!({
+            "schema": "coinetl.price.v1", "source": "coingecko", "asset": "solana", "symbol": "sol", "name": "Solana",
+            "vs_currency": "usd", "observed_at": format!("2026-05-19T08:0{}:{second:02}.000Z", second % 2),
+            "price": 1.5 + f64::from(second), "volume_24h": null, "base_volume_24h": null, "market_cap": null,
+            "circulating_supply": null, "total_supply": null, "market_cap_rank": null, "change_1h": null,
+            "change_24h": null, "change_7d": null, "change_30d": null,
+        });
+        messages.push(("coingecko:solana".to_owned(), event.to_string()));
+    }
     topic.send(&messages);
     let consume = |args: &[&str]| {
         let cmd = db.coinetl(&["consume", "--export-on-exit", "data_export", "--output", "json"]).args(args);
@@ -794,23 +805,33 @@ fn a_stream_that_ends_leaves_files(db: &TestDb) {
     assert!(!out.join("manifest.json").exists());
     running.signal("TERM");
     let result = running.wait().expect(0).json();
-    assert_eq!((number(&result, "rows_written"), result["files"].as_array().unwrap().len()), (120, 3));
+    assert_eq!((number(&result, "rows_written"), result["files"].as_array().unwrap().len()), (180, 3));
     check();
-    assert_eq!(rows_of(&out.join("candles-1d.csv")).len(), 10);
+    let of = |name: &str, asset: &str| {
+        let rows = rows_of(&out.join(name)).into_iter();
+        rows.filter(|row| row[1] == Cell::Text(asset.to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!((of("candles-1d.csv", "bitcoin").len(), of("candles-1m.parquet", "ether").len()), (10, 10));
+    // Rolled up before it was exported: two minutes of a day, with its first and its last price.
+    let minutes = of("candles-1m.parquet", "solana");
+    assert_eq!(minutes.iter().map(|row| row[13].clone()).collect::<Vec<_>>(), [Cell::Int(30), Cell::Int(30)]);
+    let day = of("candles-1d.csv", "solana");
+    assert_eq!(day[0][6..10], [1.5, 60.5, 1.5, 60.5].map(Cell::Double));
     // A second signal while it writes: it ends, and what was there stays as it was.
     topic.send(&[candle("bitcoin", "1d", "2026-05-20T00:00:00.000Z")]);
     let paused = db.workdir().file("paused");
     let running = consume(&[]).env("COINETL_TEST_PAUSE", paused.display().to_string()).spawn();
-    wait_until(|| db.number("SELECT COUNT(*) FROM candles") == 31);
+    wait_until(|| db.number("SELECT COUNT(*) FROM candles WHERE open_time >= '2026-05-20 00:00:00'") == 1);
     running.signal("TERM");
     wait_until(|| paused.exists());
     running.signal("TERM");
     running.wait().expect(1);
     std::fs::remove_file(&paused).unwrap();
-    assert_eq!(rows_of(&out.join("candles-1d.csv")).len(), 10);
+    assert_eq!(of("candles-1d.csv", "bitcoin").len(), 10);
     // The next one brings it up to date.
     let result = consume(&["--until-end"]).run().expect(0).json();
-    assert_eq!(result["files"][0]["rows"], 11);
+    assert_eq!(result["files"].as_array().unwrap().len(), 3);
+    assert_eq!(of("candles-1d.csv", "bitcoin").len(), 11);
     check();
 }
 

@@ -1,6 +1,6 @@
 //! `candles rollup`: stored prices and finer candles into candles, only what changed since last time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::cli::output::{Outcome, Report, sentence};
 use crate::cli::{Context, heartbeat};
 use crate::db::rollup::state;
 use crate::db::runs::Status;
-use crate::db::{DbError, Session, clock, migrate};
+use crate::db::{DatabaseUrl, DbError, Session, clock, migrate};
 use crate::domain::{Candle, Cost, Timeframe};
 use crate::exit::{self, Exit};
 use crate::rollup::verify::{Difference, Verified, verify};
@@ -67,7 +67,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
                 Ok(Some(verified))
             })
         }
-        false => roll_up(args, &mut session, context).map(|()| None),
+        false => roll_up(&mut session, url, &args.timeframes(), args.rebuild).map(|()| None),
     };
     drop(heartbeat);
     let tally = session.tally();
@@ -110,9 +110,24 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     Ok(Outcome::new(exit, report, text))
 }
 
-fn roll_up(args: &Args, session: &mut Session, context: &Context) -> Result<(), DbError> {
-    let url = &context.settings.database_url;
-    build::start(session, &args.timeframes(), args.rebuild)?;
+/// Brings candles of these lengths up to date, as a run of its own, for a command that goes on with them.
+pub fn bring_up_to_date(url: &DatabaseUrl, timeframes: &[Timeframe], wait: Duration) -> Result<(), DbError> {
+    let mut session = Session::begin(migrate::open_current(url)?, NAME, ALL, wait)?;
+    let heartbeat = heartbeat::start(url, session.lease().clone());
+    let result = roll_up(&mut session, url, timeframes, false);
+    drop(heartbeat);
+    let error = result.as_ref().err().map(DbError::to_string);
+    let status = match (&error, session.tally().written) {
+        (None, _) => Status::Ok,
+        (Some(_), 0) => Status::Failed,
+        (Some(_), _) => Status::Partial,
+    };
+    let finished = session.finish(status, error.as_deref(), Cost::default());
+    result.and(finished.map(|_| ()))
+}
+
+fn roll_up(session: &mut Session, url: &DatabaseUrl, timeframes: &[Timeframe], rebuild: bool) -> Result<(), DbError> {
+    build::start(session, timeframes, rebuild)?;
     build::build(session, url)?;
     marked::fold_marked(session, url)?;
     // What was folded while it was open, and is over by now, is what it will stay.

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::cli::candles::rollup;
 use crate::cli::export::{self, Request};
-use crate::db::DatabaseUrl;
 use crate::db::export::{Selection, Table};
+use crate::db::{DatabaseUrl, DbError};
 use crate::domain::Timeframe;
 use crate::sinks::files::Format;
 use crate::sinks::files::folder::Folder;
@@ -21,9 +22,14 @@ pub fn check(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Days as CSV, minutes as Parquet: candles of prices, and windows of quotes. Each file is replaced when
-/// the new one is whole.
+/// Days as CSV, minutes as Parquet: candles of prices, brought up to date, and windows of quotes. Each file is
+/// replaced when the new one is whole.
 pub fn export(url: &DatabaseUrl, folder: &Path, stop: &AtomicBool) -> anyhow::Result<Vec<FileEntry>> {
+    match rollup::bring_up_to_date(url, &[Timeframe::M1, Timeframe::D1], PATIENCE) {
+        // Whoever is at it brings up to date what is stored; what it has not come to is in the next export.
+        Err(err @ DbError::LeaseHeld { .. }) => log::warn!("{err}; exporting the candles as they are"),
+        rolled_up => rolled_up?,
+    }
     let folder = Folder::open(folder, PATIENCE)?;
     let mut files = Vec::new();
     for (table, timeframe, format) in [
