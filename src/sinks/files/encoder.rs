@@ -26,14 +26,14 @@ impl Format {
 
 /// A file being written.
 pub enum Encoder {
-    Csv(CsvFile),
+    Csv(Box<CsvFile>),
     Parquet(Box<ParquetFile>),
 }
 
 impl Encoder {
     pub fn begin(format: Format, out: Temporary, fields: &[Field], about: &About) -> Result<Encoder, FilesError> {
         Ok(match format {
-            Format::Csv => Encoder::Csv(CsvFile::begin(out, fields)),
+            Format::Csv => Encoder::Csv(Box::new(CsvFile::begin(out, fields))),
             Format::Parquet => Encoder::Parquet(Box::new(ParquetFile::begin(out, fields, about)?)),
         })
     }
