@@ -1,6 +1,8 @@
 //! Records that could not be used, with the reason. The same record and reason is kept once, so a
 //! coin that stays broken does not fill the table hour by hour.
 
+use std::collections::HashSet;
+
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +24,9 @@ struct Count {
     n: i64,
 }
 
+/// Letters looked for in one query.
+const CHUNK: usize = 500;
+
 /// Keeps rejected records of a batch answer; `topic` is the endpoint they came from.
 pub fn record(batch: &mut Batch<'_>, source: &str, topic: &str, rejects: &[Reject]) -> Result<(), DbError> {
     keep(batch, source, topic, rejects).map(|_| ())
@@ -29,30 +34,44 @@ pub fn record(batch: &mut Batch<'_>, source: &str, topic: &str, rejects: &[Rejec
 
 /// Keeps letters without a place, each once. How many are new.
 fn keep(batch: &mut Batch<'_>, source: &str, topic: &str, rejects: &[Reject]) -> Result<usize, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Known {
+        #[diesel(sql_type = Text)]
+        digest: String,
+    }
     let now = batch.conn.backend().now();
     let mut new = 0;
-    for reject in rejects {
-        let payload = text(&reject.payload, MAX_PAYLOAD_BYTES);
-        let error = text(&reject.reason, MAX_ERROR_BYTES);
-        let digest = digest(&[source, topic, &error, &payload]);
-        let known = sql("SELECT COUNT(*) AS n FROM dead_letters WHERE digest = ?")
-            .bind(digest.as_str())
-            .first::<Count>(batch.conn, "looking for a dead letter")?;
-        if known.is_some_and(|count| count.n > 0) {
-            continue;
+    for chunk in rejects.chunks(CHUNK) {
+        let letters: Vec<(String, String, String)> = chunk
+            .iter()
+            .map(|reject| {
+                let (payload, error) =
+                    (text(&reject.payload, MAX_PAYLOAD_BYTES), text(&reject.reason, MAX_ERROR_BYTES));
+                (digest(&[source, topic, &error, &payload]), payload, error)
+            })
+            .collect();
+        let read = format!("SELECT digest FROM dead_letters WHERE digest IN {}", places(1, letters.len()));
+        let known = sql(read)
+            .bind_all(letters.iter().map(|(digest, ..)| digest.as_str()))
+            .load::<Known>(batch.conn, "looking for a dead letter")?;
+        let mut known: HashSet<String> = known.into_iter().map(|known| known.digest).collect();
+        for (digest, payload, error) in letters {
+            if !known.insert(digest.clone()) {
+                continue;
+            }
+            sql(format!(
+                "INSERT INTO dead_letters (run_id, source, topic, payload, error, digest, received_at) \
+                 VALUES (?, ?, ?, ?, ?, ?, {now})"
+            ))
+            .bind(batch.run_id)
+            .bind(source)
+            .bind(topic)
+            .bind(payload)
+            .bind(error)
+            .bind(digest)
+            .execute(batch.conn, "keeping a dead letter")?;
+            new += 1;
         }
-        sql(format!(
-            "INSERT INTO dead_letters (run_id, source, topic, payload, error, digest, received_at) \
-             VALUES (?, ?, ?, ?, ?, ?, {now})"
-        ))
-        .bind(batch.run_id)
-        .bind(source)
-        .bind(topic)
-        .bind(payload)
-        .bind(error)
-        .bind(digest)
-        .execute(batch.conn, "keeping a dead letter")?;
-        new += 1;
     }
     Ok(new)
 }
