@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::output::{Outcome, Report};
 use super::{Context, import};
-use crate::db::{Absent, DbError, migrate, open};
+use crate::db::{Absent, DbError, candle_indexes, migrate, open};
 use crate::exit::Exit;
 
 const NAME: &str = "db-setup";
@@ -50,7 +50,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
 
 fn apply(context: &Context) -> Result<Vec<String>, DbError> {
     let mut opened = open(&context.settings.database_url, Absent::Create)?;
-    migrate::run_pending(&mut opened.conn)
+    let applied = migrate::run_pending(&mut opened.conn)?;
+    candle_indexes::heal(&mut opened.conn)?;
+    Ok(applied)
 }
 
 fn pending(context: &Context) -> Result<Vec<String>, DbError> {

@@ -9,6 +9,7 @@ mod any;
 pub mod assets;
 mod bulk;
 pub mod calls;
+pub mod candle_indexes;
 pub mod candles;
 pub mod clock;
 mod conn;

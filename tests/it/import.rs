@@ -261,6 +261,31 @@ fn a_killed_import_ends_like_an_undisturbed_one(db: &TestDb) {
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 6_999);
 }
 
+/// An empty SQLite table is filled without its indexes: they are there again at the end, and after a kill by the next
+/// import or `db-setup`.
+#[test]
+fn indexes_are_there_again_at_the_end() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    let indexes = "SELECT name, tbl_name, REPLACE(sql, 'IF NOT EXISTS ', '') FROM sqlite_master WHERE type = 'index' ORDER BY name";
+    let migrated = db.lines(indexes);
+    assert!(migrated.iter().any(|index| index.starts_with("candles_by_time|")), "{migrated:?}");
+    db.workdir().write("h.csv", &history(12, 4_000));
+    let die = || db.coinetl(&["import", "h.csv"]).env("COINETL_TEST_DIE_AT", "after-import-batch").run();
+    die();
+    db.execute("DELETE FROM leases");
+    assert_eq!(db.lines(indexes).len(), migrated.len() - 2);
+    db.setup();
+    assert_eq!(db.lines(indexes), migrated);
+    db.coinetl(&["import", "h.csv"]).run().expect(0);
+    db.execute("DELETE FROM candles");
+    die();
+    db.execute("DELETE FROM leases");
+    db.coinetl(&["import", "h.csv"]).run().expect(0);
+    assert_eq!(db.lines(indexes), migrated);
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
+}
+
 /// A signal ends it behind a batch, with the place, and gives the lease back; a pipe nobody writes to does not hold it.
 #[test]
 fn a_signal_ends_an_import_where_it_is() {
