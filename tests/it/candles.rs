@@ -142,7 +142,7 @@ fn what_changed_is_marked_and_nothing_else(db: &TestDb) {
     };
     store(bars());
     assert_eq!(marks(), ["03|usd|7|7", "06|usd|9|9"]);
-    assert_eq!(store(bars()).changed(), false);
+    assert!(!store(bars()).changed());
     assert_eq!(marks(), [""; 0]);
     // Many coins of an hour are one range.
     store((20..60).map(|id| row(id, &usd, Timeframe::M1, DAY, Origin::Source, 1.0)).collect());

@@ -73,7 +73,7 @@ impl<'a> Part<'a> {
     ) -> Result<(), DbError> {
         let mut sessions: HashMap<&Arc<str>, Extremes> = HashMap::new();
         let mut shortest: HashMap<Micros, Fold> = HashMap::new();
-        for quote in self.new(batch, memory)? {
+        for quote in self.unseen(batch, memory)? {
             let figures = Figures::of(quote);
             let extremes = match sessions.entry(&quote.session) {
                 Entry::Occupied(session) => session.into_mut(),
@@ -107,7 +107,7 @@ impl<'a> Part<'a> {
     }
 
     /// Those that are not stored, each once.
-    fn new(&self, batch: &mut Batch<'_>, memory: &mut Memory) -> Result<Vec<&'a Quote>, DbError> {
+    fn unseen(&self, batch: &mut Batch<'_>, memory: &mut Memory) -> Result<Vec<&'a Quote>, DbError> {
         let (source, pair) = &self.pair;
         let before = match memory.last.get(&self.pair) {
             Some(last) => *last,
