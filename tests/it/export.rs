@@ -451,8 +451,11 @@ fn days_are_folders(db: &TestDb) {
     }
 }
 
+/// Source, coin, currency and time, as they sort.
+type Key = [(Vec<u8>, i64); 4];
+
 /// The rows of all parts, and how often each key is in them; of two with one key the later part counts.
-fn folded(out: &Path) -> (BTreeMap<[(Vec<u8>, i64); 4], Vec<Cell>>, usize) {
+fn folded(out: &Path) -> (BTreeMap<Key, Vec<Cell>>, usize) {
     let manifest = check_manifest(out);
     let (mut rows, mut count) = (BTreeMap::new(), 0);
     for file in manifest["files"].as_array().unwrap() {
