@@ -199,10 +199,13 @@ fn expected(
     }
     let mut known: HashMap<Key, Vec<Span>> = HashMap::new();
     for row in read.load::<Row>(conn, DOING)? {
-        let (Ok(timeframe), Ok(state)) = (row.timeframe.parse(), row.state.parse()) else { continue };
+        let (Ok(timeframe), Ok(state)) = (row.timeframe.parse::<Timeframe>(), row.state.parse()) else { continue };
         let range = moment(row.from_time).zip(moment(row.to_time)).and_then(|(from, to)| Range::new(from, to));
         let range = match (range, selection.within) {
-            (Some(range), Some(within)) => range.and(within),
+            // Whole candles of this length.
+            (Some(range), Some(within)) => {
+                Range::new(timeframe.ceil(within.from), timeframe.ceil(within.to)).and_then(|within| range.and(within))
+            }
             (range, _) => range,
         };
         let Some(range) = range else { continue };

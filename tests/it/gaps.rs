@@ -77,6 +77,9 @@ fn what_was_deleted_is_found_and_repaired(db: &TestDb) {
     assert_eq!(only("--ids ETH").len(), 2);
     let whole_within = format!("ETH 1h {}T00:00:00.000Z {}T00:00:00.000Z full", day(51), day(49));
     assert_eq!(only(&format!("--from {} --to {}", day(51), day(49))), [missing[0].clone(), whole_within]);
+    // From the middle of an hour on: the candles that open then or later.
+    let half_past = only(&format!("--ids BTC --from {0}T04:30:00Z --to {0}T05:30:00Z", day(50)));
+    assert_eq!(half_past, [format!("BTC 1h {0}T05:00:00.000Z {0}T06:00:00.000Z missing", day(50))]);
 
     let plan = db.coinetl(&["plan", "gaps", "--repair", "--source", "coinbase"]).json(0);
     let result = ask(&relay, db, &words("gaps --repair --source coinbase")).json(0);

@@ -419,3 +419,19 @@ fn time_of_a_page() {
     }
     eprintln!("a page of 5,000 takes {:?}", started.elapsed() / 20);
 }
+
+#[test]
+fn what_was_is_for_no_plan_without_a_price() {
+    let bench = bench(100);
+    for path in ["/v2/cryptocurrency/ohlcv/historical?id=1", "/v3/cryptocurrency/quotes/historical?id=1"] {
+        for (path, code) in [(path.to_owned(), 1006), (format!("/public-api{path}"), 1005)] {
+            let (status, json) = bench.ask(&path);
+            let told = &json["status"]["error_code"];
+            assert_eq!(
+                (status, told.to_string().trim_matches('"')),
+                (403, code.to_string().as_str()),
+                "{path}: {json}"
+            );
+        }
+    }
+}
