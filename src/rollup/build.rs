@@ -8,10 +8,10 @@ use std::cell::RefCell;
 
 use super::changes::Changes;
 use super::{Interval, Taker, fold, read_for};
-use crate::db::rollup::read::{Candles, Points, Reader};
+use crate::db::rollup::read::{Candles, Reader, with_points};
 use crate::db::rollup::state::Pruned;
 use crate::db::rollup::{marks, state};
-use crate::db::{Absent, Backend, DatabaseUrl, DbError, Session, clock, open};
+use crate::db::{Absent, DatabaseUrl, DbError, Session, clock, open};
 use crate::domain::{Stamp, Timeframe};
 
 /// Candles a transaction, and observations after which one is due though there are fewer.
@@ -53,16 +53,7 @@ fn pass(session: &mut Session, url: &DatabaseUrl, timeframes: &[Timeframe], buil
     let (changes, pruned) = (Changes::default(), Pruned::default());
     let mut writer = Writer { session, reader: &reader, timeframes, now, pruned, changes, points: 0 };
     let mut candles = Candles::of_all(&reader, &read_for(timeframes), built);
-    match url.backend() {
-        #[cfg(feature = "postgres")]
-        Backend::Postgres => {
-            let mut sender = open(url, Absent::Fail)?;
-            crate::db::rollup::stream::with_points(&mut sender, built, |points| {
-                fold(timeframes, points, &mut candles, &mut writer)
-            })?;
-        }
-        _ => fold(timeframes, &mut Points::of_all(&reader, built), &mut candles, &mut writer)?,
-    }
+    with_points(url, &reader, built, |points| fold(timeframes, points, &mut candles, &mut writer))?;
     writer.flush(Some(None))
 }
 

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use super::{Interval, Taker, Verdict, fold, judge, read_for};
-use crate::db::rollup::read::{Candles, Points};
+use crate::db::rollup::read::{Candles, with_points};
 use crate::db::rollup::state::{Kept, Open, Pruned};
 use crate::db::rollup::{marks, state};
-use crate::db::{Absent, Backend, DatabaseUrl, DbError, Session, clock, open};
+use crate::db::{Absent, DatabaseUrl, DbError, Session, clock, open};
 use crate::domain::{Candle, Stamp, Timeframe};
 
 /// A candle that is not what it should be.
@@ -58,16 +58,7 @@ pub fn verify(
     let mut judging = Judging { session, kept, now, pruned, open: open_ones, most, verified };
     let reader = RefCell::new(open(url, Absent::Fail)?);
     let mut candles = Candles::of_all(&reader, &read_for(&timeframes), 0);
-    match url.backend() {
-        #[cfg(feature = "postgres")]
-        Backend::Postgres => {
-            let mut sender = open(url, Absent::Fail)?;
-            crate::db::rollup::stream::with_points(&mut sender, 0, |points| {
-                fold(&timeframes, points, &mut candles, &mut judging)
-            })?;
-        }
-        _ => fold(&timeframes, &mut Points::of_all(&reader, 0), &mut candles, &mut judging)?,
-    }
+    with_points(url, &reader, 0, |points| fold(&timeframes, points, &mut candles, &mut judging))?;
     Ok(judging.verified)
 }
 
