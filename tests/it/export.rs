@@ -38,7 +38,7 @@ const NAMES: [&str; 8] =
 
 // ---- what is in the database -----------------------------------------------------------------------------
 
-fn asset(db: &TestDb, id: i64, source: &str, source_id: &str, symbol: &str) {
+pub fn asset(db: &TestDb, id: i64, source: &str, source_id: &str, symbol: &str) {
     let quoted = |text: &str| {
         let text = if db.backend() == Backend::Mysql { text.replace('\\', "\\\\") } else { text.to_owned() };
         text.replace('\'', "''")
@@ -72,7 +72,7 @@ fn end(mut session: Session) {
 }
 
 /// Prices with everything in them that is hard to write.
-fn odd_prices(db: &TestDb) {
+pub fn odd_prices(db: &TestDb) {
     let mut rows = Vec::new();
     for (n, name) in NAMES.iter().enumerate() {
         // The order of the ids is not that of the names.
@@ -133,7 +133,7 @@ fn sortable(cell: &Cell) -> (Vec<u8>, i64) {
 const PRICES: &str = "source, source_id, symbol, vs_currency, observed_at, price, volume_24h, base_volume_24h, market_cap, \
                       circulating_supply, total_supply, market_cap_rank, change_1h, change_24h, change_7d, change_30d";
 
-fn stored_prices(db: &TestDb) -> Vec<Vec<Cell>> {
+pub fn stored_prices(db: &TestDb) -> Vec<Vec<Cell>> {
     let mut rows = table(db, PRICES, &["observed_at"], "prices p JOIN assets a ON a.id = p.asset_id", 5);
     // The symbol is no key, and was in the way of one.
     rows.sort_by_key(|row| [0, 1, 3, 4].map(|at| sortable(&row[at])));
@@ -738,7 +738,7 @@ fn only_what_is_asked_for(db: &TestDb) {
 const CANDLES: &str = "source, source_id, symbol, vs_currency, timeframe, open_time, open, high, low, close, volume, \
                        base_volume, market_cap, samples, origin, final";
 
-fn stored_candles(db: &TestDb, timeframe: &str) -> Vec<Vec<Cell>> {
+pub fn stored_candles(db: &TestDb, timeframe: &str) -> Vec<Vec<Cell>> {
     let from = format!("candles c JOIN assets a ON a.id = c.asset_id WHERE timeframe = '{timeframe}'");
     let mut rows = table(db, CANDLES, &["open_time"], &from, 6);
     rows.sort_by_key(|row| [0, 1, 3, 4, 5].map(|at| sortable(&row[at])));

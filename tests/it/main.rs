@@ -40,6 +40,7 @@ mod recorded_feed;
 mod recordings;
 mod result;
 mod rollup;
+mod round_trip;
 mod sandbox;
 mod stream_faults;
 mod stream_figures;
