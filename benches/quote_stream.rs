@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use coinetl::db::stream::{QuoteRow, WindowKey, insert_quotes, merge_windows};
@@ -136,8 +136,9 @@ fn fill(servers: &str, topic: &str, quotes: usize) -> Outcome {
 fn each(servers: &str, topic: &str, quotes: usize, mut take: impl FnMut(&[u8]) -> Outcome) -> Outcome {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("group.id", "bench-raw").set("enable.auto.commit", "false");
-    // The memory that `coinetl consume` lets librdkafka have.
+    // As `coinetl consume` asks for.
     config.set("queued.max.messages.kbytes", "8192").set("queued.min.messages", "50000");
+    config.set("fetch.message.max.bytes", "262144").set("fetch.queue.backoff.ms", "10");
     let consumer: BaseConsumer = config.create()?;
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
@@ -164,24 +165,31 @@ fn read(servers: &str, topic: &str, quotes: usize) -> Outcome {
     Ok(())
 }
 
-/// What `coinetl consume` does, one thing after the other, without a group, a fence and offsets in the
+/// What `coinetl consume` does, in two threads like it, without a group, a fence and offsets in the
 /// database, and with extremes that a restart forgets.
 fn plain(servers: &str, topic: &str, quotes: usize, url: &str) -> Outcome {
     let url = DatabaseUrl::parse(url)?;
     let started = Instant::now();
-    let mut session = Session::begin(migrate::open_current(&url)?, "bench", SOURCE, Duration::ZERO)?;
-    let (mut reader, mut batch, mut extremes) = (Reader::default(), Vec::new(), HashMap::new());
+    let (to_writer, batches) = mpsc::sync_channel::<Vec<Quote>>(1);
+    let writing = std::thread::spawn(move || -> Result<(), String> {
+        let opened = migrate::open_current(&url).map_err(|err| err.to_string())?;
+        let mut session = Session::begin(opened, "bench", SOURCE, Duration::ZERO).map_err(|err| err.to_string())?;
+        let mut extremes = HashMap::new();
+        batches.iter().try_for_each(|batch| store(&mut session, &batch, &mut extremes).map_err(|err| err.to_string()))
+    });
+    let (mut reader, mut batch) = (Reader::default(), Vec::with_capacity(BATCH));
     each(servers, topic, quotes, |payload| {
         if let Ok(Event::Quote(quote)) = reader.read(payload, None) {
             batch.push(quote);
         }
         if batch.len() == BATCH {
-            store(&mut session, &batch, &mut extremes)?;
-            batch.clear();
+            to_writer.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))?;
         }
         Ok(())
     })?;
-    store(&mut session, &batch, &mut extremes)?;
+    to_writer.send(batch)?;
+    drop(to_writer);
+    writing.join().map_err(|_| "the writing thread failed")??;
     println!("{}", started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -146,6 +146,6 @@ def rate(seconds):
 FACTS = """\
 Three partitions, thirty pairs, events of 219 bytes; Kafka, the database and the consumer on the same two cores. Seconds are
 those of the whole command, from its start to its end: joining the group is part of it. "Without" is the same reading,
-parsing, rows and windows by the same code, one thing after the other, without group, fence, offsets and stored extremes.
+parsing, rows and windows by the same code in two threads, without group, fence, offsets and stored extremes.
 Quix Streams writes the rows alone, by COPY in transactions of 20,000, keeps its extremes in the process and commits to Kafka
 afterwards: whoever kills it has rows twice."""
