@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
+use diesel::sql_types::BigInt;
+
 use super::bulk::{self, Cells, Row, Stored, Table};
 use super::error::DbError;
 use super::rollup::marks;
 use super::session::Batch;
+use super::sql::sql;
 use crate::domain::{Candle, Origin, Stamp, Timeframe};
 
 /// A candle of a stored coin.
@@ -81,4 +84,47 @@ pub fn upsert(batch: &mut Batch<'_>, rows: &mut Vec<CandleRow>) -> Result<Stored
         marks::mark(batch, base.map(|row| (&*row.vs_currency, row.asset_id, row.candle.open_time)))?;
     }
     Ok(stored)
+}
+
+/// Candles looked up a statement.
+const CHUNK: usize = 100;
+
+/// Which of these this database folds itself: it has a rollup candle at that key, or prices in that time.
+pub fn folded_here(batch: &mut Batch<'_>, rows: &[CandleRow]) -> Result<Vec<bool>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct At {
+        #[diesel(sql_type = BigInt)]
+        at: i64,
+    }
+    let moment = batch.conn.backend().stamp();
+    let mut folded = vec![false; rows.len()];
+    for (number, chunk) in rows.chunks(CHUNK).enumerate() {
+        let first = number * CHUNK;
+        let select = |at: usize| {
+            format!(
+                "SELECT a.id - a.id + {at} AS at FROM assets a WHERE a.id = ? AND (EXISTS (SELECT 1 FROM candles c \
+                 WHERE c.asset_id = a.id AND c.vs_currency = ? AND c.timeframe = ? AND c.open_time = {moment} \
+                 AND c.origin = 'rollup') OR EXISTS (SELECT 1 FROM prices p WHERE p.asset_id = a.id \
+                 AND p.vs_currency = ? AND p.observed_at >= {moment} AND p.observed_at < {moment} \
+                 AND p.price IS NOT NULL))"
+            )
+        };
+        let selects: Vec<String> = (first..first + chunk.len()).map(select).collect();
+        let mut read = sql(selects.join(" UNION ALL "));
+        for CandleRow { asset_id, vs_currency, candle } in chunk {
+            let (open, end) = (candle.open_time, candle.timeframe.end(candle.open_time));
+            read = read
+                .bind(*asset_id)
+                .bind(&**vs_currency)
+                .bind(candle.timeframe.name())
+                .bind(open.to_string())
+                .bind(&**vs_currency)
+                .bind(open.to_string())
+                .bind(end.to_string());
+        }
+        for row in read.load::<At>(batch.conn, "looking for what is folded here")? {
+            folded[row.at as usize] = true;
+        }
+    }
+    Ok(folded)
 }

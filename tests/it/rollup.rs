@@ -29,6 +29,7 @@ on_every_database!(
     a_candle_becomes_final_when_its_time_is_over,
     verify_finds_what_was_tampered_with,
     batch_and_stream_come_to_the_same_candles,
+    a_published_candle_leaves_what_is_folded_here_alone,
     final_candles_are_published_and_changed_ones_again,
     a_day_has_one_row_in_daily_prices,
 );
@@ -606,6 +607,52 @@ fn batch_and_stream_come_to_the_same_candles(db: &TestDb) {
     let candles = by_name(db);
     assert!(candles.len() > 1_000, "{}", candles.len());
     assert_same(&candles, &by_name(&batch));
+}
+
+fn a_published_candle_leaves_what_is_folded_here_alone(db: &TestDb) {
+    let Some(topic) = Topic::new() else { return };
+    let batch = TestDb::new(Backend::Sqlite).unwrap();
+    batch.setup();
+    assets(&batch, 2);
+    assets(db, 2);
+    // Both coins here, with more of the first, which is not folded yet at one day and is at the other.
+    let next = DAY + 24 * HOUR;
+    store_all(&batch, &[DAY, next].map(|at| price(1, "usd", at, Some(2.0), None)));
+    store_all(&batch, &[price(2, "usd", DAY, Some(7.0), None)]);
+    rollup(&batch, &["--timeframe", "1h,1d"]);
+    store_all(db, &[price(1, "usd", DAY + 1, Some(9.0), None)]);
+    rollup(db, &["--timeframe", "1h,1d"]);
+    store_all(db, &[price(1, "usd", next + 1, Some(9.0), None)]);
+    let publish = |db: &TestDb, what: &str| {
+        number(&topic.on(db.coinetl(&["publish", "--what", what])).json(0), "rows_written");
+    };
+    let consume = |db: &TestDb| {
+        let cmd = topic.on(db.coinetl(&["consume", "--until-end"]));
+        let told = cmd.env("KAFKA_GROUP", format!("group-{}", topic.name)).json(0);
+        (number(&told, "rows_written"), number(&told, "rows_unchanged"))
+    };
+    publish(&batch, "candles");
+    // The second coin's are all that is known of it here.
+    assert_eq!(consume(db), (2, 4));
+    rollup(db, &[]);
+    rollup(db, &["--verify"]);
+    let candles = |db: &TestDb, of: &str| {
+        db.lines(&format!("SELECT timeframe, high, samples, origin FROM candles WHERE {of} ORDER BY timeframe, open_time"))
+    };
+    let ours = ["1d|9.0|1|rollup", "1d|9.0|1|rollup", "1h|9.0|1|rollup", "1h|9.0|1|rollup"];
+    assert_eq!(candles(db, "asset_id = 1"), ours);
+    assert_eq!(candles(db, "asset_id = 2"), ["1d|7.0|1|archive", "1h|7.0|1|archive"]);
+    // Prices that come later are folded, beside those that were here.
+    publish(&batch, "prices");
+    consume(db);
+    rollup(db, &[]);
+    rollup(db, &["--verify"]);
+    assert_eq!(candles(db, "asset_id = 1"), ours.map(|line| line.replace("|1|", "|2|")));
+    // What comes back to whom it is from changes nothing.
+    let before = candles(&batch, "TRUE");
+    assert_eq!(consume(&batch).0, 0);
+    assert_eq!(candles(&batch, "TRUE"), before);
+    assert!(before.iter().all(|line| line.ends_with("rollup")), "{before:?}");
 }
 
 fn final_candles_are_published_and_changed_ones_again(db: &TestDb) {

@@ -217,7 +217,7 @@ fn store_prices(batch: &mut Batch<'_>, prices: &[&PriceEvent]) -> Result<(), DbE
 
 fn store_candles(batch: &mut Batch<'_>, candle_events: &[&CandleEvent]) -> Result<(), DbError> {
     let ids = asset_ids(batch, candle_events.iter().map(|candle| (candle.source.as_str(), &candle.coin)))?;
-    let mut rows: Vec<CandleRow> = candle_events
+    let rows = candle_events
         .iter()
         .map(|event| CandleRow {
             asset_id: ids[&(event.source.as_str(), event.coin.source_id.as_str())],
@@ -230,8 +230,13 @@ fn store_candles(batch: &mut Batch<'_>, candle_events: &[&CandleEvent]) -> Resul
                 origin: Origin::Archive,
                 is_final: true,
             },
-        })
-        .collect();
+        });
+    // One that tells of how many pieces it is made is somebody's fold. What is folded of our own prices is
+    // ours to say: theirs would stay for good, and take no price that comes later.
+    let (mut folds, mut rows): (Vec<_>, Vec<_>) = rows.partition(|row| row.candle.bar.samples.is_some());
+    let mut ours = candles::folded_here(batch, &folds)?.into_iter();
+    folds.retain(|_| !ours.next().unwrap_or_default());
+    rows.append(&mut folds);
     let stored = candles::upsert(batch, &mut rows)?;
     count(batch, candle_events.len(), stored);
     Ok(())
