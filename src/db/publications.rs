@@ -17,7 +17,7 @@ const RUNS: i64 = 1_000;
 /// An owner without a sign of life for so long is dead.
 const DEAD_AFTER_US: i64 = 15_000_000;
 /// Rows that came out of the topic do not go back into it.
-const CONSUMER: &str = "consume";
+const CONSUMERS: [&str; 2] = ["consume", "dead-letters replay"];
 
 /// Which rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ struct Number {
 /// whose owner gives no sign of life has ended, too: what it still holds in hand will be refused.
 pub fn due(conn: &mut Connection, topic: &str, what: What) -> Result<Vec<i64>, DbError> {
     let read = format!(
-        "SELECT r.id AS n FROM runs r WHERE r.command <> ? \
+        "SELECT r.id AS n FROM runs r WHERE r.command NOT IN (?, ?) \
          AND (r.status <> 'running' OR NOT EXISTS (SELECT 1 FROM leases l WHERE l.run_id = r.id \
               AND l.heartbeat_us > {} - ?)) \
          AND NOT EXISTS (SELECT 1 FROM publications p WHERE p.topic = ? AND p.run_id = r.id AND p.what = ? AND p.done = TRUE) \
@@ -79,7 +79,7 @@ pub fn due(conn: &mut Connection, topic: &str, what: What) -> Result<Vec<i64>, D
         what.name(),
         what.condition()
     );
-    let read = sql(read).bind(CONSUMER).bind(DEAD_AFTER_US).bind(topic).bind(what.name()).bind(RUNS);
+    let read = sql(read).bind(CONSUMERS[0]).bind(CONSUMERS[1]).bind(DEAD_AFTER_US).bind(topic).bind(what.name()).bind(RUNS);
     let runs = read.load::<Number>(conn, "looking for runs to publish")?;
     Ok(runs.into_iter().map(|run| run.n).collect())
 }
