@@ -113,8 +113,13 @@ pub fn end(session: &mut Session, result: anyhow::Result<()>, report: &mut Repor
     let (mut status, mut exit, mut error) = match result {
         Ok(()) => (Status::Ok, Exit::Ok, None),
         Err(err) => {
-            let status = if tally.written > 0 { Status::Partial } else { Status::Failed };
-            (status, exit::of(&err), Some(sentence(&err)))
+            let (status, exit) = match (tally.written > 0, exit::of(&err)) {
+                // Part is stored, and the next run may well store the rest.
+                (true, Exit::No | Exit::TryLater) => (Status::Partial, Exit::Partial),
+                (true, exit) => (Status::Partial, exit),
+                (false, exit) => (Status::Failed, exit),
+            };
+            (status, exit, Some(sentence(&err)))
         }
     };
     if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
