@@ -92,7 +92,7 @@ pub fn of_database(err: &DbError) -> Exit {
 
 fn of_broker(err: &BrokerError) -> Exit {
     match err {
-        BrokerError::Unreachable { .. } | BrokerError::NotTaken { .. } => Exit::TryLater,
+        BrokerError::Unreachable { .. } | BrokerError::Unread { .. } | BrokerError::NotTaken { .. } => Exit::TryLater,
         BrokerError::NotSet
         | BrokerError::Refused { .. }
         | BrokerError::NoTopic { .. }

@@ -45,15 +45,31 @@ impl BrokerSettings {
         Some(BrokerSettings { servers, topic, group, properties })
     }
 
-    /// What every client of ours has in common; the user's properties go before ours.
-    pub fn client(&self, ours: &[(&str, &str)]) -> Result<ClientConfig, BrokerError> {
+    /// What every client of ours has in common; the user's properties go before ours, but for those that
+    /// are needed for nothing to be lost or doubled.
+    pub fn client(&self, ours: &[(&str, &str)], needed: &[(&str, &str)]) -> Result<ClientConfig, BrokerError> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.servers);
         config.set("client.id", "coinetl");
-        for (name, value) in ours {
+        for (name, value) in ours.iter().chain(needed) {
             config.set(*name, *value);
         }
         for Property { setting, name, value } in &self.properties {
+            // The other name of it.
+            let name = if name == "request.required.acks" { "acks" } else { name };
+            if let Some((_, needed)) = needed.iter().find(|(needed, _)| *needed == name) {
+                if value.expose_secret() != *needed {
+                    log::warn!("{setting} is left out: {name} has to be {needed} for nothing to be lost or doubled");
+                }
+                continue;
+            }
+            if name == "partition.assignment.strategy" && value.expose_secret().contains("cooperative") {
+                // Once, by the client that it matters to.
+                if !needed.is_empty() {
+                    log::warn!("{setting} is left out: partitions change hands all at once here, not cooperatively");
+                }
+                continue;
+            }
             let mut tried = config.clone();
             tried.set(name, value.expose_secret());
             match tried.create_native_config() {
@@ -64,7 +80,7 @@ impl BrokerSettings {
                 }
                 Err(err) => {
                     let why = without(&err.to_string(), value.expose_secret());
-                    return Err(BrokerError::Setting { name: setting.clone(), property: name.clone(), why });
+                    return Err(BrokerError::Setting { name: setting.clone(), property: name.to_owned(), why });
                 }
             }
         }
@@ -95,16 +111,29 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(broker.topic, "crypto_prices");
-        let config = broker.client(&[("message.timeout.ms", "9"), ("acks", "all")]).unwrap();
+        let config = broker.client(&[("message.timeout.ms", "9"), ("acks", "all")], &[]).unwrap();
         assert_eq!((config.get("message.timeout.ms"), config.get("acks")), (Some("1234"), Some("all")));
         assert_eq!(config.get("heap.opts"), None);
+    }
+
+    #[test]
+    fn what_is_needed_can_t_be_set() {
+        let broker = settings(&[
+            ("KAFKA_BOOTSTRAP_SERVERS", "h:1"),
+            ("KAFKA_REQUEST_REQUIRED_ACKS", "0"),
+            ("KAFKA_ENABLE_IDEMPOTENCE", "false"),
+            ("KAFKA_PARTITION_ASSIGNMENT_STRATEGY", "cooperative-sticky"),
+        ]);
+        let config = broker.unwrap().client(&[], &[("acks", "all"), ("enable.idempotence", "true")]).unwrap();
+        let set = ["acks", "request.required.acks", "enable.idempotence", "partition.assignment.strategy"];
+        assert_eq!(set.map(|name| config.get(name)), [Some("all"), None, Some("true"), None]);
     }
 
     #[test]
     fn a_bad_value_names_its_setting_and_not_itself() {
         let broker =
             settings(&[("KAFKA_BOOTSTRAP_SERVERS", "h:1"), ("KAFKA_SASL_MECHANISM", "hush"), ("KAFKA_ACKS", "hush")]);
-        let err = broker.unwrap().client(&[]).unwrap_err().to_string();
+        let err = broker.unwrap().client(&[], &[]).unwrap_err().to_string();
         assert!(err.contains("KAFKA_ACKS") && !err.contains("hush"), "{err}");
     }
 }

@@ -1,6 +1,6 @@
 //! A member of a consumer group that goes on where the database says, not where Kafka thinks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +28,8 @@ struct Shared {
     told_down: AtomicBool,
     /// Where each partition ended, when a broker last said so.
     ends: Mutex<HashMap<i32, i64>>,
+    /// Partitions of which everything was handed out, at some time since they were put somewhere.
+    at_end: Mutex<HashSet<i32>>,
 }
 
 struct Context(Arc<Shared>);
@@ -102,12 +104,18 @@ pub struct Record<'a> {
 
 impl Member {
     pub fn join(broker: &BrokerSettings, group: &str) -> Result<Member, BrokerError> {
-        let config = broker.client(&[
+        let needed = [
             ("group.id", group),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             // Where to go on is always said; an offset that is not there is an error to tell.
             ("auto.offset.reset", "error"),
+            // The end is not always behind a message: a transaction's marks take offsets, too.
+            ("enable.partition.eof", "true"),
+            // Partitions come and go all at once.
+            ("group.protocol", "classic"),
+        ];
+        let ours = [
             // Memory: what waits to be read, and how much more one answer may bring, which is compressed still.
             // librdkafka asks for more by itself where a single message is larger.
             ("queued.max.messages.kbytes", "8192"),
@@ -116,11 +124,12 @@ impl Member {
             // How long a full queue stops the fetching: it is empty again long before the default of 1 s.
             ("fetch.queue.backoff.ms", "10"),
             ("statistics.interval.ms", "5000"),
-        ])?;
+        ];
+        let config = broker.client(&ours, &needed)?;
         let shared = Arc::new(Shared::default());
         let consumer = BaseConsumer::from_config_and_context(&config, Context(shared.clone()))
-            .map_err(|err| BrokerError::of(&broker.servers, &err))?;
-        consumer.subscribe(&[&broker.topic]).map_err(|err| BrokerError::of(&broker.servers, &err))?;
+            .map_err(|err| BrokerError::of_reading(&broker.servers, &err))?;
+        consumer.subscribe(&[&broker.topic]).map_err(|err| BrokerError::of_reading(&broker.servers, &err))?;
         let looker = Looker::new(broker)?;
         Ok(Member { consumer, looker, shared, servers: broker.servers.clone(), topic: broker.topic.clone() })
     }
@@ -152,12 +161,16 @@ impl Member {
                     payload: message.payload().unwrap_or_default(),
                 })))
             }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                lock(&self.shared.at_end).insert(partition);
+                Ok(None)
+            }
             Some(Err(err)) => match err.rdkafka_error_code() {
                 Some(
                     RDKafkaErrorCode::TopicAuthorizationFailed
                     | RDKafkaErrorCode::GroupAuthorizationFailed
                     | RDKafkaErrorCode::SaslAuthenticationFailed,
-                ) => Err(BrokerError::of(&self.servers, &err)),
+                ) => Err(BrokerError::of_reading(&self.servers, &err)),
                 // Its remedy is the look at the log's ends that follows a change.
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                     self.shared.changes.fetch_add(1, Ordering::SeqCst);
@@ -171,11 +184,16 @@ impl Member {
         }
     }
 
+    /// Whether all that was in a partition when `go_on_at` was called was handed out since.
+    pub fn was_at_end(&self, partition: i32) -> bool {
+        lock(&self.shared.at_end).contains(&partition)
+    }
+
     /// First and last offset (exclusive) that a partition holds.
     pub fn ends(&self, partition: i32) -> Result<(i64, i64), BrokerError> {
         self.consumer
             .fetch_watermarks(&self.topic, partition, PATIENCE)
-            .map_err(|err| BrokerError::of(&self.servers, &err))
+            .map_err(|err| BrokerError::of_reading(&self.servers, &err))
     }
 
     /// The id of the topic of that name that is there now; `None` from a broker that gives none.
@@ -188,10 +206,11 @@ impl Member {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in offsets {
             list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
-                .map_err(|err| BrokerError::of(&self.servers, &err))?;
+                .map_err(|err| BrokerError::of_reading(&self.servers, &err))?;
         }
-        self.consumer.assign(&list).map_err(|err| BrokerError::of(&self.servers, &err))?;
-        self.consumer.resume(&list).map_err(|err| BrokerError::of(&self.servers, &err))
+        lock(&self.shared.at_end).clear();
+        self.consumer.assign(&list).map_err(|err| BrokerError::of_reading(&self.servers, &err))?;
+        self.consumer.resume(&list).map_err(|err| BrokerError::of_reading(&self.servers, &err))
     }
 
     /// Nothing is handed out until the next `go_on_at`.

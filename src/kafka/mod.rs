@@ -18,6 +18,10 @@ pub enum BrokerError {
     )]
     Unreachable { servers: String, why: String },
     #[error(
+        "the broker {servers} can't be read from ({why}); check that it runs and KAFKA_BOOTSTRAP_SERVERS, and run again: what is stored is stored, and the next run goes on behind it"
+    )]
+    Unread { servers: String, why: String, passes: bool },
+    #[error(
         "the broker {servers} refuses us ({why}); check KAFKA_SECURITY_PROTOCOL and the other KAFKA_… settings, and our rights there"
     )]
     Refused { servers: String, why: String },
@@ -32,6 +36,28 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
+    /// The same, of somebody who reads.
+    fn of_reading(servers: &str, err: &KafkaError) -> BrokerError {
+        let passes = matches!(
+            err.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::RequestTimedOut
+                    | RDKafkaErrorCode::Resolve
+                    | RDKafkaErrorCode::LeaderNotAvailable
+                    | RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::BrokerNotAvailable
+                    | RDKafkaErrorCode::ReplicaNotAvailable
+            )
+        );
+        match BrokerError::of(servers, err) {
+            BrokerError::Unreachable { servers, why } => BrokerError::Unread { servers, why, passes },
+            other => other,
+        }
+    }
+
     /// Sorts what librdkafka says.
     fn of(servers: &str, err: &KafkaError) -> BrokerError {
         let (servers, why) = (servers.to_owned(), err.to_string());

@@ -61,16 +61,15 @@ pub struct EventProducer {
 
 impl EventProducer {
     pub fn new(broker: &BrokerSettings) -> Result<Self, BrokerError> {
-        let config = broker.client(&[
-            ("enable.idempotence", "true"),
-            ("acks", "all"),
+        let ours = [
             ("compression.type", "lz4"),
             ("linger.ms", "20"),
             ("batch.size", "262144"),
             ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
             // A transaction's worth of events is bounded by the caller; this bounds their bytes.
             ("queue.buffering.max.kbytes", "32768"),
-        ])?;
+        ];
+        let config = broker.client(&ours, &[("enable.idempotence", "true"), ("acks", "all")])?;
         let context = Context::default();
         let failed = context.failed.clone();
         let producer = BaseProducer::from_config_and_context(&config, context)

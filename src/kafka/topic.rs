@@ -22,7 +22,7 @@ pub struct Shape {
 /// Looks for the topic and makes it where it may. The number of its partitions.
 pub async fn ensure(broker: &BrokerSettings, shape: Shape) -> Result<usize, BrokerError> {
     let admin: AdminClient<DefaultClientContext> =
-        AdminClient::from_config(&broker.client(&[])?).map_err(|err| BrokerError::of(&broker.servers, &err))?;
+        AdminClient::from_config(&broker.client(&[], &[])?).map_err(|err| BrokerError::of(&broker.servers, &err))?;
     if let Some(partitions) = partitions(&admin, broker)? {
         return Ok(partitions);
     }
@@ -53,7 +53,7 @@ pub async fn ensure(broker: &BrokerSettings, shape: Shape) -> Result<usize, Brok
 
 /// Whether the broker answers, and the number of the topic's partitions if it is there.
 pub fn look(broker: &BrokerSettings) -> Result<Option<usize>, BrokerError> {
-    let admin = AdminClient::from_config(&broker.client(&[])?).map_err(|err| BrokerError::of(&broker.servers, &err))?;
+    let admin = AdminClient::from_config(&broker.client(&[], &[])?).map_err(|err| BrokerError::of(&broker.servers, &err))?;
     partitions(&admin, broker)
 }
 

@@ -40,7 +40,7 @@ impl ClientContext for Quiet {
 
 impl Looker {
     pub fn new(broker: &BrokerSettings) -> Result<Looker, BrokerError> {
-        let client = AdminClient::from_config_and_context(&broker.client(&[])?, Quiet);
+        let client = AdminClient::from_config_and_context(&broker.client(&[], &[])?, Quiet);
         client.map(Looker).map_err(|err| BrokerError::of(&broker.servers, &err))
     }
 

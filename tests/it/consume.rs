@@ -402,7 +402,14 @@ fn offsets_that_are_gone_are_told_and_skipped_on_request() {
     topic.delete();
     topic.make(1, &[]);
     topic.send(&messages(&quotes[..30]));
-    let output = consume(&db, &topic, &["--until-end"]).run().expect(78);
+    // Not even who asks for it gets it in silence.
+    let cmd = consume(&db, &topic, &["--until-end"]).env("KAFKA_AUTO_OFFSET_RESET", "earliest");
+    let cmd = cmd.env("KAFKA_GROUP_ID", "other").env("KAFKA_PARTITION_ASSIGNMENT_STRATEGY", "cooperative-sticky");
+    let output = cmd.env("KAFKA_ENABLE_AUTO_COMMIT", "true").run().expect(78);
+    for setting in ["AUTO_OFFSET_RESET", "GROUP_ID", "PARTITION_ASSIGNMENT_STRATEGY", "ENABLE_AUTO_COMMIT"] {
+        let told = format!("KAFKA_{setting} is left out");
+        assert_eq!(output.stderr.matches(&told).count(), 1, "{told}\n{output}");
+    }
     assert!(
         output.stderr.contains("offsets 30 to 89 of partition 0") && output.stderr.contains("--skip-lost"),
         "{output}"
@@ -411,6 +418,38 @@ fn offsets_that_are_gone_are_told_and_skipped_on_request() {
     assert_eq!((number(&result, "rows_unchanged"), number(&result, "rows_written")), (30, 0));
     assert_eq!(db.number("SELECT COUNT(*) FROM dead_letters WHERE error LIKE '%are lost%'"), 1);
     assert_eq!(db.number("SELECT COUNT(*) FROM crypto_metrics"), 90);
+}
+
+#[test]
+fn a_transaction_s_marks_are_no_messages_to_wait_for() {
+    let Some(topic) = Topic::new() else { return };
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    topic.make(2, &[]);
+    let quotes = quotes(90);
+    topic.send_in_transaction(&messages(&quotes[..60]), true);
+    topic.send_in_transaction(&messages(&quotes[60..]), false);
+    let until_end = || number(&consume(&db, &topic, &["--until-end"]).json(0), "rows_written");
+    assert_eq!((until_end(), until_end()), (60, 0));
+    topic.send_in_transaction(&messages(&quotes[60..]), true);
+    assert_eq!(until_end(), 30);
+    check(&db, &quotes);
+}
+
+#[test]
+fn what_fails_after_something_was_stored_ends_it_as_partly_done() {
+    let Some(topic) = Topic::new() else { return };
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    topic.make(1, &[]);
+    let quotes = quotes(60);
+    topic.send(&messages(&quotes[..30]));
+    let running = consume(&db, &topic, &[]).spawn();
+    wait_until(|| db.number("SELECT COUNT(*) FROM crypto_metrics") == 30);
+    db.execute("DROP TABLE quote_window_edges");
+    topic.send(&messages(&quotes[30..]));
+    running.wait().expect(3);
+    assert_eq!(db.lines("SELECT status FROM runs"), ["partial"]);
 }
 
 #[test]

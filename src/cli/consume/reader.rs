@@ -14,7 +14,7 @@ use super::writer::{Writer, Written};
 use crate::config::Settings;
 use crate::db::{DbError, migrate};
 use crate::events;
-use crate::kafka::LostOffsets;
+use crate::kafka::{BrokerError, LostOffsets};
 use crate::kafka::config::BrokerSettings;
 use crate::kafka::consumer::{Member, Record};
 use crate::sinks::stream::{Message, StreamSink, fault};
@@ -27,8 +27,8 @@ const LINGER: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(100);
 /// While a batch is written, its end is looked for this often.
 const GLANCE: Duration = Duration::from_millis(5);
-/// Between two tries to reach a database that went away.
-const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+/// Between two tries to reach a database or a broker that went away.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long the broker may take to tell a topic's id: before anything is read, and before a batch is written.
 const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE_AT_TOPIC: Duration = Duration::from_secs(1);
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Drops what was read and not written, and puts every partition that is ours where the database
-    /// says; again whenever the database was away.
+    /// says; again whenever the database or the broker was away.
     fn go_on(&mut self, member: &Member) -> anyhow::Result<()> {
         self.batch.clear();
         self.bytes = 0;
@@ -209,11 +209,23 @@ impl<'a> Reader<'a> {
             // However it went: everything is looked up anew.
             self.sink = Some(self.writer.wait().sink);
         }
+        let mut told = false;
         loop {
             let err = match self.seek(member) {
                 Ok(()) => return Ok(()),
                 Err(err) => err,
             };
+            if let Some(BrokerError::Unread { passes: true, servers, why }) = err.downcast_ref() {
+                if !std::mem::replace(&mut told, true) {
+                    log::warn!("the broker {servers} can't be read from ({why}); the stream waits for it");
+                }
+                member.pause();
+                self.wait_a_little(member)?;
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                continue;
+            }
             match err.downcast::<DbError>() {
                 Ok(err) if is_away(&err) => self.wait_for_database(member, err)?,
                 Ok(DbError::Overtaken { .. }) => {}
@@ -282,11 +294,7 @@ impl<'a> Reader<'a> {
         log::warn!("{err}; the stream waits for it");
         member.pause();
         while !self.stop.load(Ordering::Relaxed) {
-            let waited = Instant::now();
-            while waited.elapsed() < DATABASE_PAUSE && !self.stop.load(Ordering::Relaxed) {
-                // What comes all the same is read again afterwards.
-                member.poll(POLL, |_| ())?;
-            }
+            self.wait_a_little(member)?;
             match migrate::open_current(&self.settings.database_url) {
                 Ok(opened) => {
                     if let Some(sink) = &mut self.sink {
@@ -302,11 +310,23 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Stays in the group meanwhile.
+    fn wait_a_little(&self, member: &Member) -> anyhow::Result<()> {
+        let waited = Instant::now();
+        while waited.elapsed() < PAUSE && !self.stop.load(Ordering::Relaxed) {
+            // What comes all the same is read again afterwards.
+            member.poll(POLL, |_| ())?;
+        }
+        Ok(())
+    }
+
     fn is_at_the_end(&self, member: &Member, sink: &StreamSink) -> bool {
         let Some(wanted) = &self.wanted else { return false };
         let assigned = member.assigned();
         !assigned.is_empty()
             && assigned.iter().all(|partition| match (wanted.get(partition), sink.next_offset(*partition)) {
+                // Nothing waits to be stored when this is asked. The last offsets may be no messages.
+                (Some(_), _) if member.was_at_end(*partition) => true,
                 (Some(end), Some(at)) => at >= *end,
                 // Nothing was ever in it that we could have read.
                 (Some(end), None) => *end == 0 || member.ends(*partition).is_ok_and(|(low, _)| low >= *end),

@@ -119,6 +119,25 @@ impl Topic {
         producer.flush(PATIENCE).expect("all are taken");
     }
 
+    /// Sends these in a transaction, which ends well or not.
+    pub fn send_in_transaction(&self, messages: &[(String, String)], well: bool) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.servers)
+            .set("transactional.id", format!("of-{}", self.name))
+            .create()
+            .expect("a producer");
+        producer.init_transactions(PATIENCE).expect("transactions");
+        producer.begin_transaction().expect("a transaction");
+        for (key, payload) in messages {
+            producer.send(BaseRecord::to(&self.name).key(key).payload(payload)).map_err(|(err, _)| err).expect("room");
+        }
+        producer.flush(PATIENCE).expect("all are taken");
+        match well {
+            true => producer.commit_transaction(PATIENCE).expect("a commit"),
+            false => producer.abort_transaction(PATIENCE).expect("an abort"),
+        }
+    }
+
     /// Where Kafka thinks that a group is, all partitions together.
     pub fn committed(&self, group: &str) -> i64 {
         let consumer: BaseConsumer = ClientConfig::new()
