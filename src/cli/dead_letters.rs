@@ -7,18 +7,17 @@ use comfy_table::{Table, presets};
 use serde_json::json;
 
 use super::output::{Outcome, Report};
-use super::{Context, consume};
+use super::{Context, Output, consume};
 use crate::db::dead_letters::{self, Kept};
-use crate::db::{Session, migrate};
-use crate::events::Reader;
+use crate::db::{DbError, Session, migrate};
+use crate::events::{Reader, TOO_LATE};
 use crate::exit::Exit;
-use crate::sinks::stream::{Message, StreamSink};
+use crate::sinks::stream::{Message, StreamSink, Unusable};
 
 pub const NAME: &str = "dead-letters";
-/// Letters read, and tried again, at a time.
-const CHUNK: i64 = 1_000;
+const TRIES: u32 = 5;
 /// Of a payload in the table for people.
-const SHOWN_CHARS: usize = 60;
+const SHOWN_CHARS: u32 = 60;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Args {
@@ -42,7 +41,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
 
 fn list(limit: i64, context: &Context) -> anyhow::Result<Outcome> {
     let mut opened = migrate::open_current(&context.settings.database_url)?;
-    let letters = dead_letters::newest(&mut opened.conn, limit)?;
+    // Programs get payloads whole.
+    let shown = (context.output != Output::Json).then_some(SHOWN_CHARS);
+    let letters = dead_letters::newest(&mut opened.conn, limit, shown)?;
     let count = dead_letters::count(&mut opened.conn)?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -52,7 +53,7 @@ fn list(limit: i64, context: &Context) -> anyhow::Result<Outcome> {
             (Some(partition), Some(offset)) => format!("{partition}:{offset}"),
             _ => letter.source.clone(),
         };
-        let what: String = letter.payload.chars().take(SHOWN_CHARS).collect();
+        let what: String = letter.payload.chars().take(SHOWN_CHARS as usize).collect();
         let received = letter.received_at.format("%Y-%m-%d %H:%M:%S").to_string();
         let safe = |text: &str| text.replace(char::is_control, " ");
         table.add_row([
@@ -105,16 +106,28 @@ fn replay(context: &Context) -> anyhow::Result<Outcome> {
 fn replay_all(sink: &mut StreamSink) -> anyhow::Result<()> {
     let (mut after, mut reader) = (0, Reader::default());
     loop {
-        let letters = dead_letters::of_streams(sink.session.conn(), after, CHUNK)?;
+        let letters = dead_letters::of_streams(sink.session.conn(), after)?;
         let Some(last) = letters.last() else { return Ok(()) };
         after = last.id;
         let messages: Vec<(i64, Message)> = letters.into_iter().map(|letter| message(&mut reader, letter)).collect();
-        sink.replay(&messages)?;
+        let mut tries = 1;
+        while let Err(err) = sink.replay(&messages) {
+            // A consumer stored one of these meanwhile: what is stored is looked at again.
+            if !matches!(err, DbError::Duplicate(_)) || tries == TRIES {
+                return Err(err.into());
+            }
+            tries += 1;
+        }
     }
 }
 
 fn message(reader: &mut Reader, letter: Kept) -> (i64, Message) {
     let (partition, offset) = (letter.partition_id.unwrap_or_default(), letter.offset_id.unwrap_or_default());
+    if letter.error.contains(TOO_LATE) {
+        // Its record's own time is not kept, and by any later one it would be believed.
+        let event = Err(Unusable { payload: letter.payload.into_bytes(), error: letter.error });
+        return (letter.id, Message { partition, offset, time_ms: None, event });
+    }
     // Its record's own time is not kept; it came a moment before the letter was written.
     let time_ms = Some(letter.received_at.and_utc().timestamp_millis());
     (letter.id, Message::read(reader, partition, offset, time_ms, letter.payload.as_bytes()))

@@ -157,21 +157,49 @@ pub struct Kept {
     pub received_at: chrono::NaiveDateTime,
 }
 
-const KEPT: &str =
-    "SELECT id, run_id, source, topic, partition_id, offset_id, payload, error, received_at FROM dead_letters";
+const DOING: &str = "reading dead letters";
+/// Letters, and bytes of their payloads, read at a time.
+const PAGE: i64 = 1_000;
+const PAGE_BYTES: i64 = 8 << 20;
 
-/// The newest letters.
-pub fn newest(conn: &mut Connection, limit: i64) -> Result<Vec<Kept>, DbError> {
-    sql(format!("{KEPT} ORDER BY id DESC LIMIT ?")).bind(limit).load(conn, "reading dead letters")
+fn select(payload: &str) -> String {
+    format!(
+        "SELECT id, run_id, source, topic, partition_id, offset_id, {payload}, error, received_at FROM dead_letters"
+    )
 }
 
-/// Messages of streams with ids behind `after`, the oldest first.
-pub fn of_streams(conn: &mut Connection, after: i64, limit: i64) -> Result<Vec<Kept>, DbError> {
-    sql(format!("{KEPT} WHERE id > ? AND source = ? ORDER BY id LIMIT ?"))
+/// The newest letters, with so many characters of their payloads, or all.
+pub fn newest(conn: &mut Connection, limit: i64, chars: Option<u32>) -> Result<Vec<Kept>, DbError> {
+    let payload = chars.map_or("payload".to_owned(), |chars| format!("SUBSTR(payload, 1, {chars}) AS payload"));
+    sql(format!("{} ORDER BY id DESC LIMIT ?", select(&payload))).bind(limit).load(conn, DOING)
+}
+
+/// The next messages of streams with ids behind `after`, the oldest first: a page that fits into memory.
+pub fn of_streams(conn: &mut Connection, after: i64) -> Result<Vec<Kept>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Size {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = BigInt)]
+        bytes: i64,
+    }
+    let sizes = "SELECT id, CAST(OCTET_LENGTH(payload) AS {int}) AS bytes FROM dead_letters \
+                 WHERE id > ? AND source = ? ORDER BY id LIMIT ?";
+    let int = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
+    let sizes: Vec<Size> =
+        sql(sizes.replace("{int}", int)).bind(after).bind(STREAM).bind(PAGE).load(conn, DOING)?;
+    let mut bytes = 0;
+    let fits = |size: &&Size| {
+        bytes += size.bytes;
+        bytes <= PAGE_BYTES
+    };
+    // One fits always: no payload is longer than a page.
+    let Some(last) = sizes.iter().take_while(fits).last().or(sizes.first()) else { return Ok(Vec::new()) };
+    sql(format!("{} WHERE id > ? AND id <= ? AND source = ? ORDER BY id", select("payload")))
         .bind(after)
+        .bind(last.id)
         .bind(STREAM)
-        .bind(limit)
-        .load(conn, "reading dead letters")
+        .load(conn, DOING)
 }
 
 pub fn count(conn: &mut Connection) -> Result<i64, DbError> {

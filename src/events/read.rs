@@ -175,10 +175,13 @@ impl Reader {
     }
 }
 
+/// Why an event is not believed that is from the future: only at the time of its record can that be told.
+pub const TOO_LATE: &str = "its time is more than 5 minutes after the record's";
+
 fn not_later(moment_ms: i64, record_ms: Option<i64>) -> Result<(), String> {
     match record_ms {
         Some(record) if moment_ms > record + SLACK_MS => {
-            Err("its time is more than 5 minutes after the record's".to_owned())
+            Err(TOO_LATE.to_owned())
         }
         _ => Ok(()),
     }
