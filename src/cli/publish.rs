@@ -158,6 +158,12 @@ impl Sending<'_> {
                 return Ok(());
             }
             for run_id in due {
+                if publications::is_running(self.session.conn(), run_id)?
+                    && !self.session.batch(|batch| publications::bury_silent(batch, run_id))?
+                {
+                    // It woke up meanwhile, and is due when it is over.
+                    continue;
+                }
                 self.one(&producer, what, run_id)?;
                 self.runs += 1;
             }

@@ -66,8 +66,8 @@ struct Number {
     n: i64,
 }
 
-/// Runs that ended, well or not, with rows that were not all sent to the topic; the oldest first. A run
-/// whose owner gives no sign of life has ended, too: what it still holds in hand will be refused.
+/// Runs that ended, well or not, with rows that were not all sent to the topic; the oldest first. With
+/// them those whose owner gives no sign of life: `bury_silent` ends them before they are sent.
 pub fn due(conn: &mut Connection, topic: &str, what: What) -> Result<Vec<i64>, DbError> {
     let read = format!(
         "SELECT r.id AS n FROM runs r WHERE r.command NOT IN (?, ?) \
@@ -82,6 +82,48 @@ pub fn due(conn: &mut Connection, topic: &str, what: What) -> Result<Vec<i64>, D
     let read = sql(read).bind(CONSUMERS[0]).bind(CONSUMERS[1]).bind(DEAD_AFTER_US).bind(topic).bind(what.name()).bind(RUNS);
     let runs = read.load::<Number>(conn, "looking for runs to publish")?;
     Ok(runs.into_iter().map(|run| run.n).collect())
+}
+
+/// Whether a run is still said to be running.
+pub fn is_running(conn: &mut Connection, run_id: i64) -> Result<bool, DbError> {
+    let read = "SELECT COUNT(*) AS n FROM runs WHERE id = ? AND status = 'running'";
+    let count = sql(read).bind(run_id).first::<Number>(conn, "looking at a run")?;
+    Ok(count.is_some_and(|count| count.n > 0))
+}
+
+/// Ends a run whose owner gives no sign of life, so that nothing is stored under it any more: what an
+/// owner that only slept has in hand is refused, and stored by its next run. False when it is alive.
+pub fn bury_silent(batch: &mut Batch<'_>, run_id: i64) -> Result<bool, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Held {
+        #[diesel(sql_type = Text)]
+        command: String,
+        #[diesel(sql_type = Text)]
+        source: String,
+        #[diesel(sql_type = Text)]
+        token: String,
+    }
+    let (conn, doing) = (&mut *batch.conn, "ending a silent run");
+    // By its key: a walk through all leases would wait for every owner that is at work.
+    let read = "SELECT command, source, token FROM leases WHERE run_id = ?";
+    if let Some(held) = sql(read).bind(run_id).first::<Held>(conn, doing)? {
+        let delete = format!(
+            "DELETE FROM leases WHERE command = ? AND source = ? AND token = ? AND heartbeat_us <= {} - ?",
+            conn.backend().now_us()
+        );
+        let delete = sql(delete).bind(held.command).bind(held.source).bind(held.token).bind(DEAD_AFTER_US);
+        if delete.execute(conn, doing)? == 0 {
+            return Ok(false);
+        }
+    }
+    // A run without a lease gets none any more: it begins with one.
+    let update = format!(
+        "UPDATE runs SET status = 'failed', finished_at = {}, error = 'the process gave no sign of life' \
+         WHERE id = ? AND status = 'running'",
+        conn.backend().now()
+    );
+    sql(update).bind(run_id).execute(conn, doing)?;
+    Ok(true)
 }
 
 /// How far a run was sent.

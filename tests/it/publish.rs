@@ -6,15 +6,16 @@ use std::time::Duration;
 use rand::RngExt;
 use serde_json::Value;
 
-use crate::support::gecko::{Gecko, Record};
+use crate::support::gecko::{Gecko, Record, answer};
 use crate::support::kafka::{Sent, Topic};
 use crate::support::test_db::{Backend, TestDb};
-use crate::support::workdir::{SandboxServer, Workdir};
+use crate::support::workdir::{SandboxServer, Workdir, wait_until};
 
 on_every_database!(
     every_stored_price_is_sent_once,
     a_restated_price_is_sent_again,
     runs_that_ended_badly_are_sent_too,
+    a_sleeper_whose_run_was_sent_is_refused,
     killed_publishing_loses_nothing,
     only_final_candles_are_sent,
 );
@@ -123,6 +124,37 @@ fn runs_that_ended_badly_are_sent_too(db: &TestDb) {
     db.execute("UPDATE leases SET heartbeat_us = heartbeat_us - 16000000 WHERE token = 't'");
     assert_eq!(publish(), 1);
     assert_eq!(in_topic(&topic).len(), 3);
+}
+
+/// An owner that only slept while its run was taken as ended stores nothing more under it: its rows are
+/// the next run's, and reach the topic.
+fn a_sleeper_whose_run_was_sent_is_refused(db: &TestDb) {
+    let Some(topic) = Topic::new() else { return };
+    const COINS: usize = 2_000;
+    let gecko = Gecko::with((0..COINS).map(Record::usual).collect(), |request, state| {
+        let pages = request.path.ends_with("/coins/markets");
+        pages.then(|| answer(request, state).delay(Duration::from_millis(300)))
+    });
+    let prices = "SELECT COUNT(*) FROM prices";
+    let mut owner = db.ask(&["prices", "insert"], &gecko.url()).spawn();
+    wait_until(|| !owner.is_running() || db.number(prices) > 0);
+    // Not in the middle of a transaction.
+    std::thread::sleep(Duration::from_millis(60));
+    owner.signal("STOP");
+    let stored_before = db.number(prices);
+    assert!(stored_before < COINS as i64, "over already");
+    db.execute("UPDATE leases SET heartbeat_us = heartbeat_us - 16000000");
+    let publish = || number(&topic.on(db.coinetl(PUBLISH)).json(0), "rows_written");
+    assert_eq!(publish(), stored_before);
+    owner.signal("CONT");
+    let output = owner.wait().expect(75);
+    assert!(output.stderr.contains("no sign of life"), "{output}");
+    assert_eq!(db.number(prices), stored_before, "{output}");
+    let runs = db.lines("SELECT status, error FROM runs WHERE command = 'prices insert'");
+    assert_eq!(runs, ["failed|the process gave no sign of life"]);
+    db.ask(&["prices", "insert"], &gecko.url()).json(0);
+    assert_eq!(publish(), COINS as i64 - stored_before);
+    assert_eq!(in_topic(&topic).into_iter().collect::<BTreeSet<_>>(), stored(db));
 }
 
 fn killed_publishing_loses_nothing(db: &TestDb) {
