@@ -53,6 +53,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let mut opened = migrate::open_current(&context.settings.database_url)?;
     // Whole days: what is folded of a day is either all there or all gone.
     let cutoff = Timeframe::D1.floor(cutoff(clock::now(&mut opened.conn)?, args.older_than)?);
+    prune::read_at_one_moment(&mut opened.conn)?;
     let mut session = Session::begin(opened, NAME, source.unwrap_or(ALL), context.wait)?;
     let mut report = Report::new(NAME, session.source());
     report.run_id = Some(session.run_id());
@@ -63,6 +64,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         };
         delete(&mut session, what, source, cutoff)
     });
+    let building = match kinds.contains(&Kind::Prices) {
+        true => prune::building(session.conn()).unwrap_or_default(),
+        false => Vec::new(),
+    };
     let tally = session.tally();
     let (mut status, mut exit, mut error) = match result.map_err(anyhow::Error::from) {
         Ok(()) => (Status::Ok, Exit::Ok, None),
@@ -83,6 +88,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let kept = match tally.unchanged {
         0 => String::new(),
         kept => format!("; {kept} more are kept: no final candle or window holds them yet, or they are the newest"),
+    };
+    let building: Vec<&str> = building.into_iter().map(Timeframe::name).collect();
+    report.more.insert("awaits_rollup".into(), json!(building));
+    let kept = match building.is_empty() {
+        true => kept,
+        false => format!(
+            "{kept}; prices stay until `coinetl candles rollup` has made all candles of {}",
+            building.join(", ")
+        ),
     };
     let text = format!("{} observations before {cutoff} UTC deleted{kept} ({:.1} s)", tally.written, report.seconds);
     let text = if report.error.is_some() { String::new() } else { text };

@@ -1,18 +1,19 @@
 //! Deletes observations that are folded into candles or windows, and nothing else.
 //!
-//! A price is folded when a final rollup candle covers its moment and its hour is not marked to be folded
-//! again; a quote when windows of all three
-//! lengths do. The newest price of a coin and currency stays, however old: it is what the coin is
+//! A price is folded when a final rollup candle covers its moment, every timeframe that is kept up to date
+//! has its final candle there, and its hour is not marked to be folded again; a quote when windows of all
+//! three lengths do. The newest price of a coin and currency stays, however old: it is what the coin is
 //! worth as far as anybody knows, and the next run would only store it again.
 
 use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::conn::Connection;
 use super::error::DbError;
+use super::rollup::state;
 use super::session::Batch;
 use super::sql::sql;
 use super::url::Backend;
-use crate::domain::Stamp;
+use crate::domain::{Stamp, Timeframe};
 
 /// Timeframes of candles, with their lengths in seconds.
 const TIMEFRAMES: [(&str, i64); 6] =
@@ -52,7 +53,24 @@ pub fn highest_asset(conn: &mut Connection) -> Result<i64, DbError> {
     Ok(sql(read).first::<Number>(conn, "reading the highest coin id")?.map_or(0, |row| row.n))
 }
 
-/// Deletes what is folded of the prices of the assets with ids from `first` to `last`.
+/// Makes what this connection reads in a transaction be of one moment, whatever it waits for: PostgreSQL
+/// would otherwise delete a price that is restated meanwhile without seeing the mark that came with it.
+/// A batch that meets such a price is a conflict, and tried again.
+pub fn read_at_one_moment(conn: &mut Connection) -> Result<(), DbError> {
+    if conn.backend() == Backend::Postgres {
+        sql("SET default_transaction_isolation = 'repeatable read'").execute(conn, "preparing the connection")?;
+    }
+    Ok(())
+}
+
+/// Timeframes that are still to be folded of everything: no price may go before they are.
+pub fn building(conn: &mut Connection) -> Result<Vec<Timeframe>, DbError> {
+    let kept = state::kept(conn)?;
+    Ok(kept.into_iter().filter(|kept| kept.built.is_some()).map(|kept| kept.timeframe).collect())
+}
+
+/// Deletes what is folded of the prices of the assets with ids from `first` to `last`; nothing while a
+/// timeframe is still to be folded of them.
 pub fn prices(
     batch: &mut Batch<'_>,
     source: Option<&str>,
@@ -61,17 +79,24 @@ pub fn prices(
     cutoff: Stamp,
 ) -> Result<usize, DbError> {
     let backend = batch.conn.backend();
+    let kept = state::kept(batch.conn)?;
+    if kept.iter().any(|kept| kept.built.is_some()) {
+        return Ok(0);
+    }
     // One lookup by the whole key for each timeframe, the likeliest first: a single one for all of them
     // would walk through all candles of the coin, for each of its prices.
-    let covered: Vec<String> = TIMEFRAMES
+    let has_final = |name: &str, seconds: i64, of: &str| {
+        let open = floor(backend, "p.observed_at", seconds, "000");
+        format!(
+            "EXISTS (SELECT 1 FROM candles c WHERE c.asset_id = p.asset_id AND c.vs_currency = p.vs_currency \
+             AND c.timeframe = '{name}' AND c.open_time = {open} AND c.final = TRUE{of})"
+        )
+    };
+    let covered: Vec<String> =
+        TIMEFRAMES.iter().map(|(name, seconds)| has_final(name, *seconds, " AND c.origin = 'rollup'")).collect();
+    let all_kept: String = kept
         .iter()
-        .map(|(name, seconds)| {
-            let open = floor(backend, "p.observed_at", *seconds, "000");
-            format!(
-                "EXISTS (SELECT 1 FROM candles c WHERE c.asset_id = p.asset_id AND c.vs_currency = p.vs_currency \
-                 AND c.timeframe = '{name}' AND c.open_time = {open} AND c.final = TRUE AND c.origin = 'rollup')"
-            )
-        })
+        .map(|kept| format!(" AND {}", has_final(kept.timeframe.name(), kept.timeframe.seconds(), "")))
         .collect();
     // What came late, and awaits folding, is not in its candle yet.
     let awaits = format!(
@@ -80,7 +105,7 @@ pub fn prices(
         floor(backend, "p.observed_at", 3_600, "000")
     );
     let folded = format!(
-        "p.asset_id BETWEEN ? AND ? AND p.observed_at < {} AND p.observed_at < n.newest{} AND ({}) AND NOT {awaits}",
+        "p.asset_id BETWEEN ? AND ? AND p.observed_at < {} AND p.observed_at < n.newest{} AND ({}){all_kept} AND NOT {awaits}",
         before(backend),
         if source.is_some() { " AND p.asset_id IN (SELECT id FROM assets WHERE source = ?)" } else { "" },
         covered.join(" OR ")

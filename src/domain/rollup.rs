@@ -2,7 +2,8 @@
 //!
 //! A candle of a timeframe is made of the real bars of shorter timeframes, the longest of them where
 //! they overlap, and of the observations that no such bar covers. Candles that were folded here are
-//! no pieces of others: a day is folded of what its hours were folded of.
+//! no pieces of others: a day is folded of what its hours were folded of. Only where pieces were deleted
+//! are they the better witnesses, so what they come to is told beside.
 
 use super::candle::Fold;
 use super::{Bar, Stamp, Timeframe};
@@ -20,6 +21,9 @@ pub struct Roller<K> {
     end: Stamp,
     fold: Option<Fold>,
     kept: Option<K>,
+    /// The same of real bars and folded candles.
+    rolled_to: Stamp,
+    rolled: Option<Fold>,
 }
 
 /// An interval that no more pieces are told of.
@@ -29,12 +33,23 @@ pub struct Settled<K> {
     /// `None` where there was no piece.
     pub bar: Option<Bar>,
     pub kept: Option<K>,
+    /// What the shorter candles come to, real ones and folded ones.
+    pub rolled: Option<Bar>,
 }
 
 impl<K> Roller<K> {
     pub fn new(timeframe: Timeframe) -> Self {
         let origin = Stamp::default();
-        Roller { timeframe, covered: origin, open: origin, end: origin, fold: None, kept: None }
+        Roller {
+            timeframe,
+            covered: origin,
+            open: origin,
+            end: origin,
+            fold: None,
+            kept: None,
+            rolled_to: origin,
+            rolled: None,
+        }
     }
 
     pub fn timeframe(&self) -> Timeframe {
@@ -53,13 +68,26 @@ impl<K> Roller<K> {
     /// Takes in a real bar. One that is not shorter than the timeframe is no piece of it, and one that
     /// does not open at a multiple of its length is no bar.
     pub fn bar(&mut self, timeframe: Timeframe, open_time: Stamp, bar: &Bar) -> Option<Settled<K>> {
-        let settled = self.advance(open_time);
-        let is_piece = timeframe < self.timeframe && timeframe.floor(open_time) == open_time;
-        if is_piece && open_time >= self.covered {
+        let settled = self.rolled(timeframe, open_time, bar);
+        if self.is_part(timeframe, open_time) && open_time >= self.covered {
             self.covered = timeframe.end(open_time);
             self.take(open_time, bar);
         }
         settled
+    }
+
+    /// Takes in a candle that was folded here, which is no piece but tells of pieces that are gone.
+    pub fn rolled(&mut self, timeframe: Timeframe, open_time: Stamp, bar: &Bar) -> Option<Settled<K>> {
+        let settled = self.advance(open_time);
+        if self.is_part(timeframe, open_time) && open_time >= self.rolled_to {
+            self.rolled_to = timeframe.end(open_time);
+            add(&mut self.rolled, open_time, bar);
+        }
+        settled
+    }
+
+    fn is_part(&self, timeframe: Timeframe, open_time: Stamp) -> bool {
+        timeframe < self.timeframe && timeframe.floor(open_time) == open_time
     }
 
     /// Carries what is kept of the interval that opens then.
@@ -87,17 +115,22 @@ impl<K> Roller<K> {
     }
 
     fn settle(&mut self) -> Option<Settled<K>> {
-        let (fold, kept) = (self.fold.take(), self.kept.take());
-        let is_known = fold.is_some() || kept.is_some();
-        is_known.then(|| Settled { open_time: self.open, bar: fold.map(|fold| fold.bar()), kept })
+        let (fold, kept, rolled) = (self.fold.take(), self.kept.take(), self.rolled.take());
+        let is_known = fold.is_some() || kept.is_some() || rolled.is_some();
+        let bar = |fold: Option<Fold>| fold.map(|fold| fold.bar());
+        is_known.then(|| Settled { open_time: self.open, bar: bar(fold), kept, rolled: bar(rolled) })
     }
 
     fn take(&mut self, at: Stamp, bar: &Bar) {
-        let piece = Fold::of(at, bar);
-        match &mut self.fold {
-            Some(fold) => fold.merge(&piece),
-            None => self.fold = Some(piece),
-        }
+        add(&mut self.fold, at, bar);
+    }
+}
+
+fn add(fold: &mut Option<Fold>, at: Stamp, bar: &Bar) {
+    let piece = Fold::of(at, bar);
+    match fold {
+        Some(fold) => fold.merge(&piece),
+        None => *fold = Some(piece),
     }
 }
 
@@ -233,9 +266,29 @@ mod tests {
         assert_eq!((bar.open, bar.samples, bar.volume, bar.market_cap), (2.0, Some(1), None, Some(9.0)));
         // Nothing is known of the hours between.
         let settled = roller.point(at(240 * MINUTE), 3.0, None).unwrap();
-        assert_eq!(settled, Settled { open_time: at(60 * MINUTE), bar: None, kept: Some('b') });
+        assert_eq!(settled, Settled { open_time: at(60 * MINUTE), bar: None, kept: Some('b'), rolled: None });
         assert_eq!(roller.finish().unwrap().open_time, at(240 * MINUTE));
         assert_eq!(roller.finish(), None);
+    }
+
+    #[test]
+    fn folded_candles_are_no_pieces_and_are_told_beside() {
+        let mut roller = Roller::<()>::new(Timeframe::D1);
+        let bar = |price: f64, samples| Bar { samples, ..Bar::of_price(price, None) };
+        // The hour knows what its minutes tell; the real bar covers the folded hour behind it.
+        roller.rolled(Timeframe::H1, at(0), &bar(2.0, Some(60)));
+        roller.rolled(Timeframe::M1, at(0), &bar(9.0, Some(1)));
+        roller.bar(Timeframe::H6, at(360 * MINUTE), &bar(4.0, None));
+        roller.rolled(Timeframe::H1, at(360 * MINUTE), &bar(9.0, Some(60)));
+        roller.point(at(361 * MINUTE), 9.0, None);
+        roller.point(at(900 * MINUTE), 5.0, None);
+        let settled = roller.finish().unwrap();
+        let told = |bar: Bar| (bar.open, bar.high, bar.close, bar.samples);
+        assert_eq!(settled.bar.map(told), Some((4.0, 5.0, 5.0, Some(2))));
+        assert_eq!(settled.rolled.map(told), Some((2.0, 4.0, 4.0, Some(61))));
+        // They are enough for an interval to be told.
+        roller.rolled(Timeframe::H1, at(0), &bar(2.0, Some(60)));
+        assert_eq!(roller.finish().map(|settled| (settled.bar, settled.rolled.is_some())), Some((None, true)));
     }
 
     #[test]

@@ -39,7 +39,13 @@ impl Changes {
         let (mut rows, mut gone, mut open, mut unchanged) = (Vec::new(), Vec::new(), BTreeSet::new(), 0);
         for (asset_id, vs_currency, timeframe, settled) in &self.0 {
             let (asset_id, timeframe) = (*asset_id, *timeframe);
-            match (judge(timeframe, settled, now, pruned.before(asset_id)), &settled.kept) {
+            let mut verdict = judge(timeframe, settled, now, pruned.before(asset_id));
+            if let Verdict::Perhaps(candle) = verdict {
+                let conn = &mut reader.borrow_mut().conn;
+                let denied = state::longer_knows_more(conn, asset_id, vs_currency, timeframe, candle.open_time)?;
+                verdict = if denied { Verdict::Keep } else { Verdict::Write(candle) };
+            }
+            match (verdict, &settled.kept) {
                 (Verdict::Write(candle), _) => {
                     if !candle.is_final {
                         open.insert((candle.timeframe, candle.open_time));
@@ -48,7 +54,7 @@ impl Changes {
                 }
                 (Verdict::Delete, Some(row)) => gone.push(row.clone()),
                 (Verdict::Keep, Some(_)) => unchanged += 1,
-                (Verdict::Keep | Verdict::Delete, None) => {}
+                (Verdict::Keep | Verdict::Delete, None) | (Verdict::Perhaps(_), _) => {}
             }
         }
         let gone = state::delete(batch, &gone)? as i64;

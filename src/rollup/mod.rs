@@ -84,11 +84,13 @@ pub fn fold(
                 candle = candles.next()?;
                 for roller in &mut rollers {
                     let timeframe = roller.timeframe();
-                    let Candle { open_time, bar, origin, .. } = &row.candle;
+                    let Candle { open_time, bar, origin, is_final, .. } = &row.candle;
                     let settled = if row.candle.timeframe == timeframe {
                         roller.keep(*open_time, row.clone())
                     } else if *origin != Origin::Rollup {
                         roller.bar(row.candle.timeframe, *open_time, bar)
+                    } else if *is_final {
+                        roller.rolled(row.candle.timeframe, *open_time, bar)
                     } else {
                         None
                     };
@@ -128,29 +130,37 @@ pub enum Verdict {
     Keep,
     /// It is to be this one.
     Write(Candle),
+    /// It would be this one, if `longer_knows_more` does not deny it.
+    Perhaps(Candle),
     /// Nothing is known of the interval any more, and nothing is invented.
     Delete,
 }
 
 /// Compares an interval with the candle that is stored of it. Of coins whose older observations are
-/// pruned, a candle stays that was made of at least as many as are left.
+/// pruned, a candle stays that was made of at least as many as are left, and one that is missing is
+/// folded of shorter ones that are.
 pub fn judge(timeframe: Timeframe, settled: &Settled<CandleRow>, now: Stamp, pruned: Option<Stamp>) -> Verdict {
-    let Settled { open_time, bar, kept } = settled;
+    let Settled { open_time, bar, kept, rolled } = settled;
     let stored = kept.as_ref().map(|row| row.candle);
     if stored.is_some_and(|stored| stored.origin != Origin::Rollup) {
         return Verdict::Keep;
     }
-    let candle = bar.map(|bar| {
+    let candle = |bar: Bar| {
         let is_final = timeframe.end(*open_time) <= now;
         Candle { timeframe, open_time: *open_time, bar, origin: Origin::Rollup, is_final }
-    });
+    };
     let samples = |bar: &Bar| bar.samples.unwrap_or(0);
-    match (candle, stored) {
+    let left = bar.as_ref().map_or(0, samples);
+    let is_pruned = pruned.is_some_and(|before| *open_time < before);
+    match (bar.map(candle), stored) {
+        (left_over, None) if is_pruned => match rolled.filter(|rolled| samples(rolled) >= left) {
+            Some(rolled) => Verdict::Write(candle(rolled)),
+            None => left_over.map_or(Verdict::Keep, Verdict::Perhaps),
+        },
         (None, None) => Verdict::Keep,
         (Some(candle), None) => Verdict::Write(candle),
         (candle, Some(stored)) => {
-            let left = candle.as_ref().map_or(0, |candle| samples(&candle.bar));
-            if pruned.is_some_and(|before| *open_time < before) && samples(&stored.bar) >= left {
+            if is_pruned && samples(&stored.bar) >= left {
                 return Verdict::Keep;
             }
             match candle {
@@ -191,7 +201,7 @@ mod tests {
 
     impl Taker for Seen {
         fn take(&mut self, interval: Interval<'_>) -> Result<(), DbError> {
-            let Settled { open_time, bar, kept } = &interval.settled;
+            let Settled { open_time, bar, kept, .. } = &interval.settled;
             let close = bar.map_or("-".to_owned(), |bar| bar.close.to_string());
             let kept = kept.as_ref().map_or("-".to_owned(), |kept| kept.candle.bar.close.to_string());
             let (id, vs, timeframe) = (interval.asset_id, interval.vs_currency, interval.timeframe);
@@ -239,9 +249,12 @@ mod tests {
 
     #[test]
     fn the_stored_candle_is_judged() {
-        let judge = |bar: Option<Bar>, kept: Option<CandleRow>, now: i64, pruned: Option<Stamp>| {
-            let settled = Settled { open_time: at(0), bar, kept };
+        let judge_with = |bar, kept: Option<CandleRow>, now: i64, pruned: Option<Stamp>, rolled| {
+            let settled = Settled { open_time: at(0), bar, kept, rolled };
             super::judge(Timeframe::H1, &settled, at(now), pruned)
+        };
+        let judge = |bar: Option<Bar>, kept: Option<CandleRow>, now: i64, pruned: Option<Stamp>| {
+            judge_with(bar, kept, now, pruned, None)
         };
         let bar = |price: f64| Bar { samples: Some(3), ..Bar::of_price(price, None) };
         let ours = || Some(row(1, Timeframe::H1, 0, Origin::Rollup, 1.0));
@@ -263,5 +276,13 @@ mod tests {
         assert_eq!(judge(None, ours(), 60, before), Verdict::Delete);
         let more = Bar { samples: Some(4), ..bar(2.0) };
         assert_eq!(written(judge(Some(more), ours(), 60, behind)).0, 2.0);
+        // What is missing is folded of shorter candles that tell more, where something was pruned.
+        let rolled = |samples| Some(Bar { samples: Some(samples), ..Bar::of_price(5.0, None) });
+        assert_eq!(written(judge_with(Some(bar(2.0)), None, 60, behind, rolled(3))).0, 5.0);
+        assert_eq!(written(judge_with(None, None, 60, behind, rolled(3))).0, 5.0);
+        assert!(matches!(judge_with(Some(bar(2.0)), None, 60, behind, rolled(2)), Verdict::Perhaps(_)));
+        assert!(matches!(judge(Some(bar(2.0)), None, 60, behind), Verdict::Perhaps(_)));
+        assert_eq!(written(judge_with(Some(bar(2.0)), None, 60, before, rolled(9))).0, 2.0);
+        assert_eq!(judge_with(None, None, 60, None, rolled(9)), Verdict::Keep);
     }
 }

@@ -89,7 +89,12 @@ impl Taker for Judging<'_> {
         }
         let recomputed = match verdict {
             Verdict::Keep => return Ok(()),
-            Verdict::Write(candle) => Some(candle),
+            Verdict::Perhaps(Candle { open_time, .. })
+                if state::longer_knows_more(self.session.conn(), *asset_id, vs_currency, *timeframe, open_time)? =>
+            {
+                return Ok(());
+            }
+            Verdict::Write(candle) | Verdict::Perhaps(candle) => Some(candle),
             Verdict::Delete => None,
         };
         let open_time = settled.open_time;

@@ -4,7 +4,12 @@ use serde_json::Value;
 
 use crate::support::test_db::{Backend, TestDb};
 
-on_every_database!(only_folded_prices_go, only_folded_quotes_go, one_source_alone);
+on_every_database!(
+    only_folded_prices_go,
+    only_folded_quotes_go,
+    one_source_alone,
+    every_timeframe_that_is_kept_must_have_its_candle,
+);
 
 const OLD: &str = "2026-01-05";
 
@@ -129,6 +134,32 @@ fn one_source_alone(db: &TestDb) {
     let result = db.coinetl(&["prune", "--older-than", "90d", "--source", "coinbase"]).json(0);
     assert_eq!((counts(&result), &result["source"]), ([2, 1, 1], &"coinbase".into()));
     assert_eq!(db.lines("SELECT asset_id, COUNT(*) FROM prices GROUP BY asset_id ORDER BY asset_id"), ["1|2", "2|1"]);
+}
+
+fn every_timeframe_that_is_kept_must_have_its_candle(db: &TestDb) {
+    // 1: a day only. 2: both. 3: the hour is folded, the day is the source's own. 4: both are the source's.
+    for id in 1..=4 {
+        asset(db, id, "coingecko");
+        price(db, id, &format!("{OLD} 04:30:00.000"));
+        price(db, id, &format!("{OLD} 23:00:00.000"));
+        let origin = if id < 3 { "rollup" } else { "source" };
+        candle(db, id, "1d", &format!("{OLD} 00:00:00.000"), origin, true);
+    }
+    for (id, origin) in [(2, "rollup"), (3, "rollup"), (4, "source")] {
+        candle(db, id, "1h", &format!("{OLD} 04:00:00.000"), origin, true);
+    }
+    db.execute("INSERT INTO rollup_timeframes (timeframe, built_asset) VALUES ('1d', NULL), ('1h', 1)");
+    let prune = || db.coinetl(&["prune", "--older-than", "90d"]);
+    // Nothing goes before a timeframe is folded of everything.
+    let output = prune().run().expect(0);
+    assert!(output.stdout.contains("0 observations") && output.stdout.contains("all candles of 1h"), "{output}");
+    let result = prune().json(0);
+    assert_eq!((counts(&result), &result["awaits_rollup"]), ([8, 0, 8], &serde_json::json!(["1h"])), "{result}");
+    db.execute("UPDATE rollup_timeframes SET built_asset = NULL");
+    let result = prune().json(0);
+    assert_eq!((counts(&result), &result["awaits_rollup"]), ([8, 2, 6], &serde_json::json!([])), "{result}");
+    let left = db.lines("SELECT asset_id, COUNT(*) FROM prices GROUP BY asset_id ORDER BY asset_id");
+    assert_eq!(left, ["1|2", "2|1", "3|1", "4|2"]);
 }
 
 /// Others want to write while a long history is looked through: no batch takes long.

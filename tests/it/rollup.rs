@@ -25,6 +25,8 @@ on_every_database!(
     a_writer_at_the_same_time_loses_nothing,
     a_mark_of_a_writer_in_the_midst_of_it_is_not_taken_away,
     what_was_pruned_stays,
+    a_timeframe_first_asked_for_after_a_prune_is_not_made_of_leftovers,
+    a_price_that_is_restated_while_prune_looks_stays,
     a_candle_of_nothing_goes,
     a_candle_becomes_final_when_its_time_is_over,
     verify_finds_what_was_tampered_with,
@@ -481,6 +483,62 @@ fn what_was_pruned_stays(db: &TestDb) {
     // More than they were made of is believed: the history was told once more.
     store_all(db, &all);
     store_all(db, &[price(1, "usd", old(5, 1), Some(500.0), None)]);
+    rollup(db, &[]);
+    check(db, &[Timeframe::H1, Timeframe::D1]);
+}
+
+fn a_timeframe_first_asked_for_after_a_prune_is_not_made_of_leftovers(db: &TestDb) {
+    assets(db, 2);
+    let old = |hour: i64, minute: i64| DAY - 100 * 24 * HOUR + hour * HOUR + minute * 60_000;
+    let mut all = vec![price(1, "usd", DAY, Some(1.0), None)];
+    // Hour 40 has none.
+    for hour in (0..48).filter(|hour| *hour != 40) {
+        all.extend((0..3).map(|n| price(1, "usd", old(hour, n * 20), Some((hour * 3 + n) as f64), Some(n as f64))));
+    }
+    // The newest of this coin stays when the others of its hour go.
+    all.extend((0..3).map(|n| price(2, "usd", old(30, n * 4), Some(n as f64), None)));
+    store_all(db, &all);
+    rollup(db, &["--timeframe", "1h"]);
+    let known = expected(db, &[Timeframe::H1, Timeframe::H6, Timeframe::D1]);
+    let new = expected(db, &[Timeframe::M15]).into_iter().filter(|line| line.contains("2026-05-19"));
+    let pruned = db.coinetl(&["prune", "--older-than", "20d", "--what", "prices"]).json(0);
+    assert_eq!(number(&pruned, "rows_written"), 47 * 3 + 2, "{pruned}");
+    let timeframes = ["--timeframe", "15m,1h,6h,1d"];
+    rollup(db, &timeframes);
+    // Days are folded of hours; of shorter intervals nobody knows what they were.
+    let mut right: Vec<String> = known.into_iter().chain(new).collect();
+    right.sort();
+    assert_same(&rolled(db), &right);
+    // What comes late for such an interval is not all of it; where there was nothing it is.
+    store_all(db, &[price(1, "usd", old(5, 1), Some(500.0), None), price(1, "usd", old(40, 1), Some(7.0), None)]);
+    let result = rollup(db, &timeframes);
+    assert_eq!(number(&result, "rows_written"), 1, "{result}");
+    let late: Vec<String> = rolled(db).into_iter().filter(|line| !right.contains(line)).collect();
+    assert!(late.len() == 1 && late[0].starts_with("1|usd|1h|") && late[0].contains(" 16:00:00"), "{late:?}");
+    for args in [&timeframes[..], &["--rebuild", "--timeframe", "15m,1h,6h,1d"], &["--verify"]] {
+        assert_eq!(number(&rollup(db, args), "rows_written"), 0, "{args:?}");
+    }
+}
+
+fn a_price_that_is_restated_while_prune_looks_stays(db: &TestDb) {
+    assets(db, 1);
+    let old = DAY - 100 * 24 * HOUR;
+    let told = |at: i64, of: f64| price(1, "usd", at, Some(of), None);
+    store_all(db, &[told(old, 1.0), told(old + 60_000, 2.0), told(DAY, 3.0)]);
+    rollup(db, &[]);
+    let mut session = session(db);
+    let mut running = None;
+    let stored = session.batch(|batch| {
+        let Told::Price(row) = told(old, 500.0) else { unreachable!() };
+        prices::upsert(batch, &mut vec![row])?;
+        running.get_or_insert_with(|| db.coinetl(&["prune", "--older-than", "20d", "--what", "prices"]).spawn());
+        std::thread::sleep(Duration::from_millis(1_500));
+        Ok(())
+    });
+    stored.unwrap_or_else(|err| panic!("{err}"));
+    let output = running.unwrap().wait().expect(0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM prices"), 3, "{output}");
+    session.finish(runs::Status::Ok, None, Cost::default()).unwrap();
     rollup(db, &[]);
     check(db, &[Timeframe::H1, Timeframe::D1]);
 }

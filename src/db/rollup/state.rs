@@ -167,6 +167,61 @@ impl Pruned {
     }
 }
 
+/// Whether a longer candle was folded of more than is left of its time in prices or in candles of this
+/// timeframe: what is left of an interval in it is then not all that there was.
+pub fn longer_knows_more(
+    conn: &mut Connection,
+    asset_id: i64,
+    vs_currency: &str,
+    timeframe: Timeframe,
+    open_time: Stamp,
+) -> Result<bool, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Number {
+        #[diesel(sql_type = BigInt)]
+        n: i64,
+    }
+    let (at, doing) = (conn.backend().stamp(), "looking for longer candles");
+    let int = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
+    let folded = format!("SELECT CAST(COALESCE(SUM(samples), 0) AS {int}) AS n FROM candles");
+    let of_coin = "asset_id = ? AND vs_currency = ?";
+    let mut number = |query: String, texts: Vec<String>| {
+        let query = sql(query).bind(asset_id).bind(vs_currency).bind_all(texts);
+        Ok::<i64, DbError>(query.first::<Number>(conn, doing)?.map_or(0, |row| row.n))
+    };
+    for longer in Timeframe::ALL.into_iter().filter(|longer| *longer > timeframe) {
+        let open = longer.floor(open_time);
+        let (from, to) = (open.text().as_str().to_owned(), longer.end(open).text().as_str().to_owned());
+        let knows = number(
+            format!(
+                "{folded} WHERE {of_coin} AND timeframe = ? AND open_time = {at} AND origin = 'rollup' AND final = TRUE"
+            ),
+            vec![longer.name().to_owned(), from.clone()],
+        )?;
+        if knows == 0 {
+            continue;
+        }
+        let left = number(
+            format!(
+                "SELECT COUNT(*) AS n FROM prices WHERE {of_coin} AND observed_at >= {at} AND observed_at < {at} \
+                 AND price IS NOT NULL"
+            ),
+            vec![from.clone(), to.clone()],
+        )?;
+        if knows <= left {
+            continue;
+        }
+        let told = number(
+            format!("{folded} WHERE {of_coin} AND timeframe = ? AND open_time >= {at} AND open_time < {at}"),
+            vec![timeframe.name().to_owned(), from, to],
+        )?;
+        if knows > told {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn coins_of(conn: &mut Connection, source: &str) -> Result<RoaringTreemap, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Id {
