@@ -34,8 +34,9 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Environment, Flags, Settings};
-use crate::db::DbError;
-use crate::exit::{self, Exit};
+use crate::db::{Connection, DbError, assets as stored};
+use crate::exit::{self, Exit, UsageError};
+use crate::sources::{self, SANDBOX_PREFIX};
 use output::{Outcome, Report};
 
 /// Crypto market data into your own database
@@ -158,10 +159,40 @@ pub struct Context {
     pub settings: Settings,
     /// By a flag, for this one command.
     pub source_is_chosen: bool,
+    /// Chosen by a flag, and no vendor: rows may be stored under it.
+    other_source: Option<String>,
     pub sandbox: bool,
     pub wait: Duration,
     pub output: Output,
     pub quiet: bool,
+}
+
+impl Context {
+    /// The one name whose stored rows are asked for; `None` for all. Refuses one that nothing is stored
+    /// under and that is no vendor's.
+    pub fn stored_source(&self, conn: &mut Connection) -> anyhow::Result<Option<String>> {
+        let name = self.settings.source.name();
+        Ok(match (&self.other_source, self.sandbox, self.source_is_chosen) {
+            (Some(other), ..) => {
+                let stored = stored::sources(conn)?;
+                if !stored.contains(other) {
+                    let stored = if stored.is_empty() { "none".to_owned() } else { stored.join(", ") };
+                    let why =
+                        format!("--source {other:?} is no vendor, and nothing is stored under it; stored: {stored}");
+                    return Err(UsageError(why).into());
+                }
+                Some(other.clone())
+            }
+            (None, true, _) => Some(format!("{SANDBOX_PREFIX}{name}")),
+            (None, false, true) => Some(name.to_owned()),
+            (None, false, false) => None,
+        })
+    }
+
+    /// The name that `--source` chose, where it is no vendor's.
+    pub fn other_source(&self) -> Option<&str> {
+        self.other_source.as_deref()
+    }
 }
 
 pub fn main() -> ExitCode {
@@ -218,8 +249,13 @@ fn run(cli: &Cli) -> Outcome {
     if let Some(told) = told {
         return told.unwrap_or_else(|err| failed(err, ""));
     }
+    let mut chosen = cli.global.source.clone();
+    // What is stored may have come from elsewhere: an archive, a topic, a sandbox.
+    let is_other = |name: &mut String| sources::find(name).is_none();
+    let may_be_other = cli.command.calls_nobody() && !cli.global.sandbox;
+    let other_source = if may_be_other { chosen.take_if(is_other) } else { None };
     let resolved = Environment::read().and_then(|env| {
-        let flags = Flags { database_url: cli.global.database_url.clone(), source: cli.global.source.clone() };
+        let flags = Flags { database_url: cli.global.database_url.clone(), source: chosen };
         Settings::resolve(flags, &env)
     });
     let settings = match resolved {
@@ -233,11 +269,12 @@ fn run(cli: &Cli) -> Outcome {
         }
     };
     logging::start(&cli.global, cli.command.tells_its_story(), settings.rust_log.as_deref());
-    let source = settings.source.name();
+    let source = other_source.clone().unwrap_or_else(|| settings.source.name().to_owned());
     let ping_url = settings.ping_url.clone().filter(|_| cli.command.is_run());
     let context = Context {
         settings,
         source_is_chosen: cli.global.source.is_some(),
+        other_source,
         sandbox: cli.global.sandbox,
         wait: cli.global.wait.unwrap_or_default(),
         output: cli.global.output,
@@ -245,7 +282,7 @@ fn run(cli: &Cli) -> Outcome {
     };
     let result = dispatch(&cli.command, &context);
     let held = result.as_ref().is_err_and(|err| matches!(err.downcast_ref(), Some(DbError::LeaseHeld { .. })));
-    let outcome = result.unwrap_or_else(|err| failed(err, source));
+    let outcome = result.unwrap_or_else(|err| failed(err, &source));
     // The other run, which is still at it, tells how it ends.
     let busy = held || outcome.busy;
     if let Some(url) = ping_url.filter(|_| !busy && outcome.exit != Exit::Usage) {
@@ -298,6 +335,15 @@ impl Command {
             Command::Sandbox(_) => "sandbox",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
+        }
+    }
+
+    /// Whether it only reads or deletes what is stored, whoever it came from.
+    fn calls_nobody(&self) -> bool {
+        match self {
+            Command::Export(_) | Command::Prune(_) => true,
+            Command::Gaps(args) => !args.repair,
+            _ => false,
         }
     }
 

@@ -12,7 +12,6 @@ use crate::db::runs::Status;
 use crate::db::{DbError, Session, clock, migrate};
 use crate::domain::{Cost, Stamp, Timeframe};
 use crate::exit::{self, Exit, UsageError};
-use crate::sources::SANDBOX_PREFIX;
 
 pub const NAME: &str = "prune";
 /// What a run for all sources is recorded under.
@@ -40,17 +39,12 @@ enum Kind {
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let started = Instant::now();
-    let name = context.settings.source.name();
-    let source = match (context.sandbox, context.source_is_chosen) {
-        (true, _) => Some(format!("{SANDBOX_PREFIX}{name}")),
-        (false, true) => Some(name.to_owned()),
-        (false, false) => None,
-    };
-    let source = source.as_deref();
     let mut kinds = args.what.clone();
     kinds.sort();
     kinds.dedup();
     let mut opened = migrate::open_current(&context.settings.database_url)?;
+    let source = context.stored_source(&mut opened.conn)?;
+    let source = source.as_deref();
     // Whole days: what is folded of a day is either all there or all gone.
     let cutoff = Timeframe::D1.floor(cutoff(clock::now(&mut opened.conn)?, args.older_than)?);
     prune::read_at_one_moment(&mut opened.conn)?;

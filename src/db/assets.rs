@@ -36,6 +36,17 @@ pub struct Asset {
     pub active: bool,
 }
 
+/// The names that coins are stored under, vendors' and others'.
+pub fn sources(conn: &mut Connection) -> Result<Vec<String>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        source: String,
+    }
+    let read = sql("SELECT DISTINCT source FROM assets ORDER BY source");
+    Ok(read.load::<Row>(conn, "reading the stored sources")?.into_iter().map(|row| row.source).collect())
+}
+
 /// The stored ones among `source_ids`, by their source id.
 pub fn find<'a>(
     conn: &mut Connection,

@@ -720,6 +720,21 @@ fn only_what_is_asked_for(db: &TestDb) {
         number(&result, "rows_read")
     };
     assert_eq!(count(&["--source", "coingecko"]), 32);
+    // Who only reads or deletes what is stored asks no vendor, and takes every name that is stored.
+    assert_eq!(count(&["--source", "archive"]), 32);
+    let of_archive = |args: &[&str]| db.coinetl(args).args(["--source", "archive"]);
+    let stored: [&[&str]; 3] =
+        [&["gaps"], &["prune", "--older-than", "9000d"], &["export", "candles", "--format", "csv", "--out", "none"]];
+    for args in stored {
+        assert_eq!(of_archive(args).json(0)["source"], "archive", "{args:?}");
+        let output = db.coinetl(args).args(["--source", "kraken"]).run().expect(2);
+        assert!(output.stderr.contains("stored: archive, coingecko"), "{output}");
+    }
+    let asking: [&[&str]; 4] =
+        [&["prices", "insert"], &["gaps", "--repair"], &["plan"], &["prune", "--older-than", "1d", "--sandbox"]];
+    for args in asking {
+        of_archive(args).run().expect(78);
+    }
     assert_eq!(count(&["--vs", "EUR,usd"]), 8 * 6);
     assert_eq!(count(&["--ids", "bitcoin,a'b;c\\d"]), 16);
     assert_eq!(count(&["--from", "2026-05-11", "--to", "2026-05-13T08:47:57.583Z"]), 8 + 8 + 3);

@@ -20,7 +20,6 @@ use crate::domain::{Cost, Stamp, Timeframe};
 use crate::exit::{self, Exit, UsageError};
 use crate::sinks::files::Format;
 use crate::sinks::files::folder::{Folder, MANIFEST};
-use crate::sources::SANDBOX_PREFIX;
 
 pub use work::{Done, Request, write};
 
@@ -173,13 +172,8 @@ fn moment(text: &str) -> Result<Stamp, String> {
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let started = Instant::now();
-    let name = context.settings.source.name();
-    let source = match (context.sandbox, context.source_is_chosen) {
-        (true, _) => Some(format!("{SANDBOX_PREFIX}{name}")),
-        (false, true) => Some(name.to_owned()),
-        (false, false) => None,
-    };
-    let request = args.request(source.clone())?;
+    // What is wrong with the options is told first.
+    let mut request = args.request(None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let asked_to_stop = Arc::new(AtomicBool::new(false));
     let (entered, flag) = (runtime.enter(), asked_to_stop.clone());
@@ -190,7 +184,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         flag.store(true, Ordering::Relaxed);
     });
     let database = &context.settings.database_url;
-    let opened = migrate::open_current(database)?;
+    let mut opened = migrate::open_current(database)?;
+    let source = context.stored_source(&mut opened.conn)?;
+    request.selection.source = source.clone();
     let folder = Folder::open(&args.out, context.wait)?;
     let mut session = Session::begin(opened, args.name(), source.as_deref().unwrap_or(ALL), context.wait)?;
     let mut report = Report::new(args.name(), session.source());

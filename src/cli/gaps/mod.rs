@@ -108,7 +108,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let now = clock::now(&mut conn)?;
     let label = if context.sandbox { Label::Sandbox } else { Label::Unsure };
     let names = label.names(source);
-    let name = name_of(&mut conn, &names)?;
+    let other = match context.other_source() {
+        Some(_) => context.stored_source(&mut conn)?,
+        None => None,
+    };
+    let is_vendor = other.is_none();
+    let name = match other {
+        Some(other) => other,
+        None => name_of(&mut conn, &names)?,
+    };
     let repaired = match args.repair {
         true => {
             let order = args.order(source, &access(context, &context.settings), &name, now)?;
@@ -124,7 +132,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     for source in ALL {
         selection.points.extend(points(source, &context.settings.access(source)));
     }
-    if args.coins.top.is_some() {
+    if args.coins.top.is_some() && is_vendor {
         args.coins.fit(source)?;
     }
     let listed = list(&mut conn, args, &selection, &name)?;
@@ -150,7 +158,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         problems.push(format!("not stored under {name}: {}; ids are the source's own", unknown.join(", ")));
     }
     if missing > 0 {
-        let remedy = if args.repair { "see the reasons" } else { "`coinetl gaps --repair` asks for what can be had" };
+        let remedy = match (args.repair, is_vendor) {
+            (true, _) => "see the reasons",
+            (false, true) => "`coinetl gaps --repair` asks for what can be had",
+            (false, false) => "there is nobody to ask for them",
+        };
         problems.push(format!("{missing} candles are missing; {remedy}"));
     }
     if !problems.is_empty() {
