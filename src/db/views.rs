@@ -43,7 +43,8 @@ pub fn cap_top_10(conn: &mut Connection, source: &str, vs_currency: &str) -> Res
     .load(conn, "reading the largest coins")
 }
 
-/// Active coins whose newest price carries a rank up to `rank`, best first: our id and the source's.
+/// Active coins whose newest rank is up to `rank`, best first: our id and the source's. The points of a
+/// chart have none, and take nobody's away.
 pub fn ranked_up_to(
     conn: &mut Connection,
     source: &str,
@@ -57,10 +58,11 @@ pub fn ranked_up_to(
         #[diesel(sql_type = Text)]
         source_id: String,
     }
-    let rows = sql(
-        "SELECT asset_id, source_id FROM latest_prices \
-         WHERE source = ? AND vs_currency = ? AND active = TRUE AND market_cap_rank <= ? ORDER BY market_cap_rank, asset_id",
-    )
+    let rows = sql("SELECT asset_id, source_id FROM (SELECT l.asset_id, l.source_id, COALESCE(l.market_cap_rank, \
+         (SELECT q.market_cap_rank FROM prices q WHERE q.asset_id = l.asset_id AND q.vs_currency = l.vs_currency \
+         AND q.market_cap_rank IS NOT NULL ORDER BY q.observed_at DESC LIMIT 1)) AS standing FROM latest_prices l \
+         WHERE l.source = ? AND l.vs_currency = ? AND l.active = TRUE) ranked \
+         WHERE standing <= ? ORDER BY standing, asset_id")
     .bind(source)
     .bind(vs_currency)
     .bind(i64::try_from(rank).unwrap_or(i64::MAX))

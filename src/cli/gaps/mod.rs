@@ -135,7 +135,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     if args.coins.top.is_some() && is_vendor {
         args.coins.fit(source)?;
     }
-    let listed = list(&mut conn, args, &selection, &name)?;
+    let Some(listed) = list(&mut conn, args, &selection, &name)? else {
+        return Err(UsageError(format!(
+            "--top: no ranks are stored for {name}; run `coinetl prices insert --top N` first, or use --ids"
+        ))
+        .into());
+    };
     let mut outcome = repaired.unwrap_or_else(|| {
         let shown = if of_one { name.as_str() } else { "all" };
         Outcome::new(Exit::Ok, Report::new(NAME, shown), String::new())
@@ -177,9 +182,13 @@ fn named(args: &Args) -> bool {
     args.coins.ids.is_some() || args.coins.top.is_some()
 }
 
-fn list(conn: &mut Connection, args: &Args, selection: &Selection, name: &str) -> Result<Listed, DbError> {
+/// `None` where the largest coins are asked for and none has a rank.
+fn list(conn: &mut Connection, args: &Args, selection: &Selection, name: &str) -> Result<Option<Listed>, DbError> {
     let ranked_by = selection.vs_currencies.first().map_or("usd", String::as_str);
     let chosen = args.coins.choose(conn, name, ranked_by)?;
+    if args.coins.top.is_some() && matches!(&chosen, Chosen::These(coins) if coins.is_empty()) {
+        return Ok(None);
+    }
     let mut listed = Listed::default();
     let ids: Option<Vec<i64>> = match &chosen {
         Chosen::All => None,
@@ -196,5 +205,5 @@ fn list(conn: &mut Connection, args: &Args, selection: &Selection, name: &str) -
         after = part.next;
         part.found.iter().for_each(|found| listed.add(found));
     }
-    Ok(listed)
+    Ok(Some(listed))
 }

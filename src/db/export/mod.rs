@@ -475,8 +475,11 @@ impl Snapshot {
     fn choose(&mut self, selection: &Selection) -> Result<(), DbError> {
         let (Some(top), None) = (selection.top, &self.top) else { return Ok(()) };
         let read = "SELECT asset_id AS n FROM (SELECT asset_id, ROW_NUMBER() OVER (PARTITION BY source \
-                    ORDER BY best, asset_id) AS place FROM (SELECT asset_id, source, MIN(market_cap_rank) AS best \
-                    FROM latest_prices WHERE market_cap_rank IS NOT NULL GROUP BY asset_id, source) ranked) placed \
+                    ORDER BY best, asset_id) AS place FROM (SELECT asset_id, source, MIN(standing) AS best \
+                    FROM (SELECT l.asset_id, l.source, COALESCE(l.market_cap_rank, (SELECT q.market_cap_rank \
+                    FROM prices q WHERE q.asset_id = l.asset_id AND q.vs_currency = l.vs_currency \
+                    AND q.market_cap_rank IS NOT NULL ORDER BY q.observed_at DESC LIMIT 1)) AS standing \
+                    FROM latest_prices l) newest WHERE standing IS NOT NULL GROUP BY asset_id, source) ranked) placed \
                     WHERE place <= ?";
         let rows = sql(read).bind(i64::from(top)).load::<Number>(self.conn(), "looking for the best ranked coins")?;
         self.top = Some(rows.into_iter().map(|row| row.n).collect());
