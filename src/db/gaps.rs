@@ -21,9 +21,19 @@ const DOING: &str = "looking for what is missing";
 const PART: i64 = 100;
 
 /// Why a candle is missing whose observations are stored.
-pub const AWAITS_FOLDING: &str = "its prices are stored and not folded yet: run `coinetl candles rollup`";
+const AWAITS_FOLDING: &str = "its prices are stored and not folded yet: run `coinetl candles rollup";
 const WAS_STORED: &str = "it was stored once, and is not there any more";
 const NEVER_ASKED: &str = "it was never asked for";
+
+/// Whether a candle is missing that no source has to be asked for.
+pub fn awaits_folding(span: &Span) -> bool {
+    span.reason.as_deref().is_some_and(|reason| reason.starts_with(AWAITS_FOLDING))
+}
+
+/// Whether nothing is recorded of an interval that is missing.
+pub fn was_never_asked(span: &Span) -> bool {
+    span.reason.as_deref() == Some(NEVER_ASKED)
+}
 
 /// What to look at.
 #[derive(Debug, Clone)]
@@ -326,6 +336,11 @@ fn split(coin: &CoinRow, key: &Key, spans: &[Span], stored: &[Range]) -> Found {
     Found { asset_id, source, source_id, vs_currency, timeframe, whole, candles, holes: join(holes) }
 }
 
+/// Names the command that folds them: without a length it folds only the usual ones.
+fn awaiting(timeframe: Timeframe) -> String {
+    format!("{AWAITS_FOLDING} --timeframe {timeframe}`")
+}
+
 /// Of a source that has points, a candle that is not there may only have to be folded.
 fn explain_points(conn: &mut Connection, key: &Key, holes: &mut Vec<Span>) -> Result<(), DbError> {
     #[derive(diesel::QueryableByName)]
@@ -364,7 +379,7 @@ fn explain_points(conn: &mut Connection, key: &Key, holes: &mut Vec<Span>) -> Re
     for range in observed {
         let parts: Vec<Range> = explained.iter().filter(lost).filter_map(|span| span.range.and(range)).collect();
         for range in parts {
-            let reason = Some(AWAITS_FOLDING.to_owned());
+            let reason = Some(awaiting(*timeframe));
             explained = lay(explained, Span { range, state: State::Missing, reason });
         }
     }

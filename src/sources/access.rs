@@ -18,6 +18,8 @@ pub struct SettingError {
 pub struct Access {
     /// Without a slash at the end.
     pub base_url: String,
+    /// `base_url` is the vendor's own, behind which is no sandbox.
+    pub is_vendors: bool,
     /// Where quotes come from as they happen; empty where the vendor has no such feed.
     pub feed_url: String,
     /// The setting that changes `base_url`.

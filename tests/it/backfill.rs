@@ -3,6 +3,8 @@
 //! from the sandbox by the tests themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
@@ -12,7 +14,7 @@ use serde_json::Value;
 use crate::support::relay::{Relay, ask_directly};
 use crate::support::stub::{StubRequest, StubResponse};
 use crate::support::test_db::{Backend, TestDb, assert_same, bits};
-use crate::support::workdir::{Cmd, SandboxServer};
+use crate::support::workdir::{Cmd, SandboxServer, wait_until};
 
 on_every_database!(
     charts_become_prices_and_tell_what_is_covered,
@@ -22,6 +24,9 @@ on_every_database!(
     the_wall_is_told_once_and_a_larger_plan_looks_behind_it,
     unusable_records_leave_holes_that_are_asked_for_again,
     unknown_coins_stop_nobody,
+    what_was_not_reached_is_a_gap,
+    one_coin_s_trouble_is_not_that_of_others,
+    a_chart_takes_nobody_s_rank_away,
 );
 
 /// So many days ago.
@@ -549,7 +554,10 @@ fn a_source_that_is_down_is_not_asked_on_and_on() {
     assert_eq!((relay.take().len(), number(&result, "rows_read")), (15, 0));
     assert!(result["error"].as_str().unwrap().contains("trouble of its own (HTTP 503)"), "{result}");
     assert!(number(&result, "calls_left") > 250, "{result}");
-    assert_eq!(db.number("SELECT COUNT(*) FROM coverage WHERE state = 'missing'"), 3);
+    // The others are known to be wanted.
+    let missing = |why: &str| db.number(&format!("SELECT COUNT(*) FROM coverage WHERE state = 'missing' AND {why}"));
+    assert_eq!(missing("reason LIKE 'could not be fetched%'"), 3);
+    assert!(missing("reason = 'not fetched yet'") > 250);
 }
 
 #[test]
@@ -611,4 +619,100 @@ fn the_past_of_all_coins_or_the_largest() {
     // Coins without a market have no past, and that is known.
     assert!(db.number("SELECT COUNT(*) FROM coverage WHERE state = 'empty'") > 0);
     assert_eq!(number(&relay.ask(&db, &words).json(0), "calls"), 0);
+}
+
+/// Stopped while it waits for its second answer.
+fn what_was_not_reached_is_a_gap(db: &TestDb) {
+    let slow = Arc::new(AtomicBool::new(true));
+    let (calls, is_slow) = (AtomicUsize::new(0), slow.clone());
+    let relay = Relay::with(market(1, "10:20:30", &[]), move |request, _| {
+        if request.target.contains("/market_chart") && is_slow.load(Ordering::SeqCst) {
+            let hangs = calls.fetch_add(1, Ordering::SeqCst) % 2 == 1;
+            return hangs.then(|| StubResponse::error(500).delay(Duration::from_secs(20)));
+        }
+        None
+    });
+    let (from, to) = (day(101).to_string(), day(1).to_string());
+    let stop = |ids: &str, calls: usize, how: &str| {
+        let running = ask(&relay, db, &backfill("1h", &from, &to, ids)).spawn();
+        wait_until(|| {
+            relay.stub.requests().iter().filter(|call| call.target.contains("/market_chart")).count() == calls
+        });
+        running.signal(how);
+        running.wait();
+        db.execute("DELETE FROM leases");
+    };
+    let known = "SELECT a.source_id, v.state, v.reason FROM coverage v JOIN assets a ON a.id = v.asset_id \
+                 WHERE v.state = 'missing' ORDER BY a.source_id";
+    // Two windows a coin; of one that nobody listed.
+    stop("bitcoin,aave", 2, "TERM");
+    assert_eq!(db.lines(known), ["bitcoin|missing|not fetched yet"]);
+    ask(&relay, db, &["assets".into(), "upsert".into()]).json(0);
+    stop("bitcoin,ethereum,aave", 4, "KILL");
+    assert_eq!(db.lines(known), ["aave|missing|not fetched yet", "ethereum|missing|not fetched yet"]);
+    slow.store(false, Ordering::SeqCst);
+    let gaps = db.coinetl(&["gaps", "--source", "coingecko", "--ids", "aave,ethereum"]).json(3);
+    assert_eq!(number(&gaps["summary"]["missing"], "candles"), 2 * 100 * 24);
+    relay.take();
+    let repaired = ask(&relay, db, &["gaps".into(), "--repair".into()]).json(3);
+    assert_eq!((number(&repaired, "calls"), relay.take_answered().len()), (4, 4));
+    let error = repaired["error"].as_str().unwrap();
+    assert!(error.contains("see the reasons"), "only folding is left: {repaired}");
+    assert_eq!(db.lines(known), [""; 0]);
+}
+
+fn one_coin_s_trouble_is_not_that_of_others(db: &TestDb) {
+    let failing = Arc::new(AtomicBool::new(false));
+    let fails = failing.clone();
+    let relay = Relay::with(market(1, "10:20:30", &[]), move |request, _| {
+        let bad = request.target.contains("/coins/bitcoin/market_chart") && fails.load(Ordering::SeqCst);
+        bad.then(|| StubResponse::error(500))
+    });
+    ask(&relay, db, &["assets".into(), "upsert".into()]).json(0);
+    ask(&relay, db, &backfill("1h", &day(40).to_string(), &day(30).to_string(), "bitcoin")).json(0);
+    relay.take();
+    failing.store(true, Ordering::SeqCst);
+    let before = db.lines(COVERAGE);
+    let args = backfill("1h", &day(341).to_string(), &day(1).to_string(), "bitcoin,ethereum");
+    let result = ask(&relay, db, &args).json(3);
+    let calls = relay.take();
+    // Two windows in five tries each, and all of the other's.
+    assert_eq!(calls.iter().filter(|call| call.status.is_none()).count(), 10);
+    assert_eq!(calls.iter().filter(|call| call.status == Some(200)).count(), 4, "{calls:?}");
+    assert_eq!(number(&result, "calls_left"), 4, "{result}");
+    // What was known of the failed windows is known still.
+    let after = db.lines(COVERAGE);
+    assert!(before.iter().all(|line| after.contains(line)), "{before:?} {after:?}");
+    let reasons = "SELECT DISTINCT v.state FROM coverage v JOIN assets a ON a.id = v.asset_id WHERE a.source_id = 'ethereum' \
+                   AND v.state = 'missing'";
+    assert_eq!(db.lines(reasons), [""; 0]);
+    failing.store(false, Ordering::SeqCst);
+    ask(&relay, db, &args).json(0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM coverage WHERE state = 'missing'"), 0);
+}
+
+fn a_chart_takes_nobody_s_rank_away(db: &TestDb) {
+    let snapshot = relay(1, "10:20:30");
+    ask(&snapshot, db, &["prices", "insert", "--top", "20"].map(str::to_owned)).json(0);
+    let later = relay(1, "12:20:30");
+    let words = ["candles", "backfill", "--timeframe", "1h", "--from", &day(2).to_string(), "--top", "3"];
+    ask(&later, db, &words.map(str::to_owned)).json(0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM latest_prices WHERE market_cap_rank IS NULL"), 3);
+    later.take();
+    let words = words.map(|word| if word == "1h" { "1d" } else { word });
+    let result = ask(&later, db, &words.map(str::to_owned)).json(0);
+    assert_eq!((later.take().len(), number(&result, "calls")), (3, 3));
+    let gaps = db.coinetl(&["gaps", "--source", "coingecko", "--top", "3"]).json(3);
+    let coins = |rows: &Value| -> BTreeSet<String> {
+        rows.as_array().unwrap().iter().map(|row| row["asset"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(coins(&gaps["gaps"]).len(), 3);
+    let out = db.workdir().file("out");
+    db.coinetl(&["export", "prices", "--format", "csv", "--top", "3", "--out"]).arg(&out).run().expect(0);
+    let exported = std::fs::read_to_string(out.join("prices.csv")).unwrap();
+    let ids = exported.lines().skip(1).map(|line| line.split(',').nth(1).unwrap());
+    assert_eq!(ids.collect::<BTreeSet<_>>(), coins(&gaps["gaps"]).iter().map(String::as_str).collect());
+    // Where nobody has a rank, nothing is looked at, and that is an error.
+    let output = db.coinetl(&["gaps", "--source", "coingecko", "--vs", "eur", "--top", "3"]).run().expect(2);
+    assert!(output.stderr.contains("no ranks are stored"), "{output}");
 }

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::backfill::market;
 use crate::backfill::{COVERAGE, ask, day, number, relay};
-use crate::support::relay::ask_directly;
+use crate::support::relay::{Relay, ask_directly};
+use crate::support::stub::StubResponse;
 use crate::support::test_db::{TestDb, assert_same};
 
 on_every_database!(
@@ -11,6 +13,7 @@ on_every_database!(
     what_nobody_asked_for_is_expected_where_it_is_asked_about,
     observations_that_await_folding_are_not_asked_for_again,
     a_thousand_coins_are_looked_through,
+    a_sandbox_s_answers_are_none_of_real_coins,
 );
 
 fn words(line: &str) -> Vec<String> {
@@ -171,6 +174,44 @@ fn observations_that_await_folding_are_not_asked_for_again(db: &TestDb) {
     assert_eq!(rows(&result), [format!("bitcoin 1d {from}T00:00:00.000Z {to}T00:00:00.000Z full")]);
     let samples = "SELECT MIN(samples) FROM candles WHERE timeframe = '1d' AND final = TRUE";
     assert!(db.number(samples) >= 20);
+}
+
+/// Real coins have holes, and behind the address is a sandbox.
+fn a_sandbox_s_answers_are_none_of_real_coins(db: &TestDb) {
+    let (from, to) = (format!("{} 00:00:00.000", day(30)), format!("{} 00:00:00.000", day(1)));
+    for (id, coin) in [(1, "bitcoin"), (2, "ethereum"), (3, "aave")] {
+        let columns = "id, source, source_id, symbol, name, active, first_seen_at, updated_at";
+        db.execute(&format!(
+            "INSERT INTO assets ({columns}) VALUES ({id}, 'coingecko', '{coin}', '', '', TRUE, '{from}', '{from}')"
+        ));
+        let columns = "asset_id, vs_currency, timeframe, from_time, to_time, state, reason, run_id";
+        db.execute(&format!(
+            "INSERT INTO coverage ({columns}) VALUES ({id}, 'usd', '1d', '{from}', '{to}', 'missing', 'real', 1)"
+        ));
+    }
+    let real = "SELECT v.asset_id, v.from_time, v.to_time, v.state, v.reason FROM coverage v \
+                JOIN assets a ON a.id = v.asset_id WHERE a.source = 'coingecko' ORDER BY v.asset_id, v.from_time";
+    let before = db.lines(real);
+    let none_of_theirs = || {
+        assert_same(&db.lines(real), &before);
+        let rows = "SELECT COUNT(*) FROM prices p JOIN assets a ON a.id = p.asset_id WHERE a.source = 'coingecko'";
+        assert_eq!(db.number(rows), 0);
+    };
+    // Before any answer told whose data it is, nothing is said of a real coin.
+    let unknown = Relay::with(market(1, "10:20:30", &[]), |request, _| {
+        let body = r#"{"error":"coin not found"}"#;
+        request.target.contains("/market_chart").then(|| StubResponse::new(404, "application/json", body))
+    });
+    ask(&unknown, db, &words("gaps --repair")).run();
+    let down = Relay::with(market(1, "10:20:30", &[]), |request, _| {
+        request.target.contains("/market_chart").then(|| StubResponse::error(503))
+    });
+    ask(&down, db, &words("gaps --repair")).run();
+    none_of_theirs();
+    let sandbox = relay(1, "10:20:30");
+    let result = ask(&sandbox, db, &words("gaps --repair")).json(3);
+    assert_eq!((sandbox.take().len(), &result["source"]), (1, &"sandbox-coingecko".into()), "{result}");
+    none_of_theirs();
 }
 
 fn a_thousand_coins_are_looked_through(db: &TestDb) {

@@ -10,18 +10,24 @@ use super::series::{Order, REFUSED, Series};
 use super::{Chosen, Progress, name_of};
 use crate::cli::failures::Failures;
 use crate::cli::run::{Done, Job};
-use crate::db::{DbError, calls};
+use crate::db::{DbError, assets, calls};
+use crate::domain::coverage::without;
 use crate::domain::{Cost, Range, Span, Stamp, State, Timeframe};
 use crate::exit::UsageError;
 use crate::sinks::Sink;
 use crate::sinks::history::{HistoryBatch, HistorySink, Target};
+use crate::sources::SANDBOX_PREFIX;
 use crate::sources::error::SourceError;
 use crate::sources::history::{Ask, Found, Haul, History, Offer, sort_out};
 use crate::sources::http::Body;
 use crate::sources::records::ArrayError;
 
-/// So many failed calls in a row, and the source is down: asking on would only cost calls.
+/// So many coins in a row of which every call failed, and the source is down: asking on would only cost calls.
 const HOPELESS: usize = 3;
+/// So many failed calls in a row for one coin, and the next one has its turn.
+const ENOUGH: usize = 2;
+/// Why something is missing until its turn comes.
+const NOT_YET: &str = "not fetched yet";
 /// A call that was in reach when it was planned may be out of it when it arrives.
 const MARGIN_MS: i64 = 10 * 60_000;
 /// What is behind a wall is written so many coins at a time.
@@ -33,7 +39,12 @@ struct Fetch<'a> {
     history: &'static dyn History,
     progress: &'a Progress,
     failures: Failures,
+    /// Coins of which nothing came.
     failed_in_a_row: usize,
+    /// An answer or an error came, and with it most often the server's clock.
+    heard: bool,
+    /// What is going to be asked for, and is not recorded as that yet.
+    unnoted: Vec<Series>,
     /// Everything before the moment was refused by the plan, in these words.
     refused: HashMap<Timeframe, (Stamp, String)>,
     unknown: Vec<String>,
@@ -61,6 +72,8 @@ pub async fn fetch(job: Arc<Job<HistorySink>>, order: Order, progress: Progress)
         progress: &progress,
         failures: Failures::default(),
         failed_in_a_row: 0,
+        heard: false,
+        unnoted: Vec::new(),
         refused: HashMap::new(),
         unknown: Vec::new(),
         walls: Vec::new(),
@@ -145,6 +158,9 @@ impl Fetch<'_> {
     }
 
     async fn part(&mut self, part: &[Series], name: &str) -> anyhow::Result<Next> {
+        let is_noted = |series: &&Series| series.target.asset_id.is_some() && !series.unknown.is_empty();
+        self.unnoted = part.iter().filter(is_noted).cloned().collect();
+        self.note(name).await?;
         for series in part {
             match self.series(series, name).await? {
                 Next::Go => {}
@@ -157,53 +173,109 @@ impl Fetch<'_> {
         Ok(Next::Go)
     }
 
+    /// Whether something may be said of coins stored under this name without an answer of the source's.
+    /// Behind an address that somebody set may be a sandbox, whose troubles are none of a real coin.
+    fn may_state(&self, name: &str) -> bool {
+        let is_vendors = self.job.client().access().is_vendors;
+        is_vendors || self.job.names().len() == 1 || name.starts_with(SANDBOX_PREFIX)
+    }
+
+    /// Records what is going to be asked for, so that a run that ends early leaves gaps that are known.
+    async fn note(&mut self, name: &str) -> Result<(), DbError> {
+        if !self.heard || !self.may_state(name) {
+            return Ok(());
+        }
+        let unnoted = std::mem::take(&mut self.unnoted);
+        let notes: Vec<HistoryBatch> = unnoted.into_iter().filter_map(|series| self.not_yet(series)).collect();
+        if notes.is_empty() { Ok(()) } else { self.job.sink.run(move |sink| sink.write(notes)).await }
+    }
+
+    fn not_yet(&self, series: Series) -> Option<HistoryBatch> {
+        let (timeframe, now) = (series.timeframe, self.job.client().server_now());
+        let offer = self.history.offer(self.job.client().access(), timeframe).ok()?;
+        let refused = self.refused.get(&timeframe).map_or(Stamp::FIRST, |(until, _)| *until);
+        let reach = offer.first_in_reach(timeframe, now).max(refused);
+        let within = Range::new(reach, offer.settled_until(timeframe, now))?;
+        let haul = said(series.unknown.iter().filter_map(|range| range.and(within)), State::Missing, NOT_YET);
+        (!haul.spans.is_empty()).then(|| self.batch(&series, series.target.clone(), "", haul, false))
+    }
+
+    /// Our id of a coin by the source's.
+    fn id_of(&self, name: &str, source_id: &str) -> Result<Option<i64>, DbError> {
+        let found = self.job.sink.with(|sink| assets::find(sink.session().conn(), name, [source_id]))?;
+        Ok(found.get(source_id).map(|asset| asset.id))
+    }
+
+    /// A coin of which every call failed.
+    fn in_vain(&mut self) -> Next {
+        self.failed_in_a_row += 1;
+        if self.failed_in_a_row >= HOPELESS { Next::Stop } else { Next::Go }
+    }
+
     /// All windows of a coin, the newest first: where the plan ends, what is older needs no call.
     async fn series(&mut self, series: &Series, name: &str) -> anyhow::Result<Next> {
         let (job, timeframe) = (self.job, series.timeframe);
         let access = job.client().access();
         let Ok(offer) = self.history.offer(access, timeframe) else { return Ok(Next::Go) };
         let (mut asked, mut planned, mut credits): (Vec<Range>, Option<usize>, i64) = (Vec::new(), None, 0);
+        let (mut failed, mut any_came) = (0, false);
+        let mut target = series.target.clone();
+        if target.asset_id.is_none() {
+            // In another currency it may have been added just now.
+            target.asset_id = self.id_of(name, &target.source_id)?;
+            let added = target.asset_id.map(|_| Series { target: target.clone(), ..series.clone() });
+            self.unnoted.extend(added);
+        }
         loop {
             let now = job.client().server_now();
             let refused = self.refused.get(&timeframe).map(|(until, _)| *until);
             let todo = series.todo(&offer, now, &asked, refused);
             let planned = *planned.get_or_insert(todo.windows.len());
             let Some(window) = todo.windows.last().copied() else {
-                self.behind_the_wall(series, &offer, todo.unreachable);
+                self.behind_the_wall(series, name, &target, &offer, todo.unreachable);
                 let rest = planned.saturating_sub(asked.len()) as i64;
                 self.progress.not_needed(Cost { calls: 1, credits } * rest);
-                return Ok(Next::Go);
+                return Ok(if failed > 0 && !any_came { self.in_vain() } else { Next::Go });
             };
             let ask = series.ask(&offer, now, window);
             let request = self.history.request(access, &ask);
             credits = request.credits;
             let cost = Cost { calls: 1, credits };
+            self.note(name).await?;
             match job.fetch(&request, |body| read(self.history, body, &ask)).await {
                 Ok(found) => {
-                    self.failed_in_a_row = 0;
+                    (self.heard, self.failed_in_a_row, failed, any_came) = (true, 0, 0, true);
                     let settled = offer.settled_until(timeframe, job.client().answered_at());
                     let haul = sort_out(found, &ask, self.history.why_empty(timeframe), settled);
                     let renamed = !job.names().iter().any(|known| known == name);
-                    let mut target = series.target.clone();
                     if renamed {
                         target.asset_id = None;
+                        self.unnoted.clear();
                     }
-                    self.write(series, target, request.endpoint, haul, true).await?;
+                    self.note(name).await?;
+                    self.write(series, target.clone(), request.endpoint, haul, true).await?;
                     self.progress.done(cost);
                     asked.push(window);
                     if renamed {
                         return Ok(Next::Renamed);
                     }
+                    if target.asset_id.is_none() {
+                        target.asset_id = self.id_of(name, &target.source_id)?;
+                        let unknown = series.unknown.iter().flat_map(|range| without(*range, [window])).collect();
+                        let rest =
+                            target.asset_id.map(|_| Series { target: target.clone(), unknown, ..series.clone() });
+                        self.unnoted.extend(rest);
+                    }
                 }
-                Err(err) => match self.told(&err, &ask, &offer) {
+                Err(err) => match self.heard_of(&err, &ask, &offer, name).await? {
                     Told::Unknown(why) => {
                         self.unknown.push(format!("{} in {}", ask.coin, ask.vs_currency));
                         let settled = offer.settled_until(timeframe, job.client().answered_at());
                         let over = |range: &Range| range.and(Range::new(Stamp::FIRST, settled)?);
                         let ranges = series.ranges.iter().filter_map(over);
                         let haul = said(ranges, State::Empty, &format!("the source does not know it: {why}"));
-                        if series.target.asset_id.is_some() {
-                            self.write(series, series.target.clone(), request.endpoint, haul, true).await?;
+                        if target.asset_id.is_some() && self.may_state(name) {
+                            self.write(series, target, request.endpoint, haul, true).await?;
                         }
                         let rest = planned.saturating_sub(asked.len()) as i64;
                         self.progress.not_needed(cost * rest);
@@ -216,22 +288,44 @@ impl Fetch<'_> {
                         let shown = |at: Stamp| at.to_string()[..16].to_owned();
                         let window_shown = format!("{} to {}", shown(window.from), shown(window.to));
                         let what = format!("{} in {} from {window_shown}", ask.coin, ask.vs_currency);
-                        if series.target.asset_id.is_some() {
-                            let haul = said([window], State::Missing, &why);
-                            self.write(series, series.target.clone(), request.endpoint, haul, false).await?;
+                        if target.asset_id.is_some() && self.may_state(name) {
+                            // What is known beside them, and what is not over, stays as it is.
+                            let settled = offer.settled_until(timeframe, job.client().server_now());
+                            let over = |range: &Range| range.and(window)?.and(Range::new(Stamp::FIRST, settled)?);
+                            let haul = said(series.ranges.iter().filter_map(over), State::Missing, &why);
+                            self.write(series, target.clone(), request.endpoint, haul, false).await?;
                         }
                         self.failures.add(what, why);
                         self.failures.cause.get_or_insert(err);
                         self.progress.failed(cost);
                         asked.push(window);
-                        self.failed_in_a_row += 1;
-                        if self.failed_in_a_row >= HOPELESS {
-                            return Ok(Next::Stop);
+                        failed += 1;
+                        if failed >= ENOUGH {
+                            self.behind_the_wall(series, name, &target, &offer, todo.unreachable);
+                            self.progress.failed(cost * planned.saturating_sub(asked.len()) as i64);
+                            return Ok(if any_came { Next::Go } else { self.in_vain() });
                         }
                     }
                 },
             }
         }
+    }
+
+    /// What an error says, after which it is known what was not reached.
+    async fn heard_of(
+        &mut self,
+        err: &anyhow::Error,
+        ask: &Ask<'_>,
+        offer: &Offer,
+        name: &str,
+    ) -> Result<Told, DbError> {
+        let told = self.told(err, ask, offer);
+        self.heard = true;
+        match (self.note(name).await, &told) {
+            (Err(also), Told::Fatal) => log::warn!("what was not reached could not be recorded: {also}"),
+            (noted, _) => noted?,
+        }
+        Ok(told)
     }
 
     fn told(&mut self, err: &anyhow::Error, ask: &Ask<'_>, offer: &Offer) -> Told {
@@ -257,8 +351,8 @@ impl Fetch<'_> {
     }
 
     /// Notes what the plan does not reach; nobody asks for it again.
-    fn behind_the_wall(&mut self, series: &Series, offer: &Offer, ranges: Vec<Range>) {
-        if ranges.is_empty() || series.target.asset_id.is_none() {
+    fn behind_the_wall(&mut self, series: &Series, name: &str, target: &Target, offer: &Offer, ranges: Vec<Range>) {
+        if ranges.is_empty() || target.asset_id.is_none() {
             return;
         }
         let timeframe = series.timeframe;
@@ -281,7 +375,9 @@ impl Fetch<'_> {
                 haul.spans.push(Span { range: part, state: State::Unreachable, reason: Some(why) });
             }
         }
-        self.walls.push(self.batch(series, series.target.clone(), "", haul, false));
+        if self.may_state(name) {
+            self.walls.push(self.batch(series, target.clone(), "", haul, false));
+        }
     }
 
     fn batch(

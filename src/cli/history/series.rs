@@ -25,6 +25,8 @@ pub struct Series {
     pub timeframe: Timeframe,
     /// In order, without overlap.
     pub ranges: Vec<Range>,
+    /// Those parts of them of which nothing is recorded yet.
+    pub unknown: Vec<Range>,
 }
 
 /// What to ask for now, and what not to.
@@ -168,6 +170,7 @@ impl Order {
             vs_currency: vs_currency.clone(),
             timeframe: wanted.timeframe,
             ranges: vec![wanted.range],
+            unknown: vec![wanted.range],
         };
         let costs = wanted.vs_currencies.iter().map(|vs_currency| of(vs_currency).cost(history, access, now));
         costs.fold(Cost::default(), |sum, cost| sum + cost)
@@ -219,20 +222,22 @@ impl Lister<'_> {
                     Chosen::All => None,
                     Chosen::These(targets) => Some(targets.iter().filter_map(|target| target.asset_id).collect()),
                 };
-                let part = gaps::next_part(conn, selection, ids.as_deref(), after, now)?;
+                // What this name has: an answer may have told another one than was thought.
+                let selection = Selection { sources: vec![name.to_owned()], ..(*selection).clone() };
+                let part = gaps::next_part(conn, &selection, ids.as_deref(), after, now)?;
                 self.after = part.next;
                 self.seen = part.found.len();
                 let offer = |timeframe| source.history().and_then(|history| history.offer(access, timeframe).ok());
                 let to_do = |found: gaps::Found| {
                     let offer = offer(found.timeframe)?;
-                    let asks = |span: &&Span| {
-                        !still_holds(span, found.timeframe, &offer, now)
-                            && span.reason.as_deref() != Some(gaps::AWAITS_FOLDING)
-                    };
+                    let asks =
+                        |span: &&Span| !still_holds(span, found.timeframe, &offer, now) && !gaps::awaits_folding(span);
                     let ranges: Vec<Range> = found.holes.iter().filter(asks).map(|span| span.range).collect();
+                    let unknown = found.holes.iter().filter(|span| gaps::was_never_asked(span));
+                    let unknown = unknown.map(|span| span.range).collect();
                     let target = Target { asset_id: Some(found.asset_id), source_id: found.source_id };
                     let (vs_currency, timeframe) = (found.vs_currency, found.timeframe);
-                    (!ranges.is_empty()).then_some(Series { target, vs_currency, timeframe, ranges })
+                    (!ranges.is_empty()).then_some(Series { target, vs_currency, timeframe, ranges, unknown })
                 };
                 Ok(Some(part.found.into_iter().filter_map(to_do).collect()))
             }
@@ -258,7 +263,8 @@ fn backfill(
             let ranges = without(*range, settled);
             if !ranges.is_empty() {
                 let (target, vs_currency) = (target.clone(), vs_currency.clone());
-                all.push(Series { target, vs_currency, timeframe: *timeframe, ranges });
+                let unknown = without(*range, spans.iter().map(|span| span.range));
+                all.push(Series { target, vs_currency, timeframe: *timeframe, ranges, unknown });
             }
         }
     }

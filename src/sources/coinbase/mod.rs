@@ -35,10 +35,12 @@ impl Source for Coinbase {
     }
 
     fn access(&self, variables: &Variables<'_>) -> Result<Access, SettingError> {
-        let base_url = access::api_url(variables, URL_SETTING)?.unwrap_or_else(|| URL.to_owned());
+        let url = access::api_url(variables, URL_SETTING)?;
+        let (is_vendors, base_url) = (url.is_none(), url.unwrap_or_else(|| URL.to_owned()));
         let feed_url = access::feed_url(variables, FEED_SETTING)?.unwrap_or_else(|| FEED_URL.to_owned());
         Ok(Access {
             base_url,
+            is_vendors,
             feed_url,
             url_setting: URL_SETTING,
             key: None,

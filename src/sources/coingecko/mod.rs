@@ -63,9 +63,11 @@ impl Source for CoinGecko {
             }
             (None, None) => (PUBLIC_URL, None, "no key", KEYLESS_CALLS_PER_MINUTE, 0),
         };
+        let is_vendors = url.is_none();
         let base_url = url.unwrap_or_else(|| default_url.to_owned());
         Ok(Access {
             base_url,
+            is_vendors,
             feed_url: String::new(),
             url_setting: URL_SETTING,
             key,

@@ -46,7 +46,8 @@ impl Source for CoinMarketCap {
     }
 
     fn access(&self, variables: &Variables<'_>) -> Result<Access, SettingError> {
-        let host = access::api_url(variables, URL_SETTING)?.unwrap_or_else(|| URL.to_owned());
+        let url = access::api_url(variables, URL_SETTING)?;
+        let (is_vendors, host) = (url.is_none(), url.unwrap_or_else(|| URL.to_owned()));
         let (base_url, key, kind, calls_per_minute, credits_per_month) =
             match access::key(variables, "COINMARKETCAP_API_KEY")? {
                 Some(key) => (host, Some((KEY_HEADER, key)), "key", CALLS_PER_MINUTE, CREDITS_PER_MONTH),
@@ -54,6 +55,7 @@ impl Source for CoinMarketCap {
             };
         Ok(Access {
             base_url,
+            is_vendors,
             feed_url: String::new(),
             url_setting: URL_SETTING,
             key,
