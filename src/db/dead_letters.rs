@@ -186,8 +186,7 @@ pub fn of_streams(conn: &mut Connection, after: i64) -> Result<Vec<Kept>, DbErro
     let sizes = "SELECT id, CAST(OCTET_LENGTH(payload) AS {int}) AS bytes FROM dead_letters \
                  WHERE id > ? AND source = ? ORDER BY id LIMIT ?";
     let int = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
-    let sizes: Vec<Size> =
-        sql(sizes.replace("{int}", int)).bind(after).bind(STREAM).bind(PAGE).load(conn, DOING)?;
+    let sizes: Vec<Size> = sql(sizes.replace("{int}", int)).bind(after).bind(STREAM).bind(PAGE).load(conn, DOING)?;
     let mut bytes = 0;
     let fits = |size: &&Size| {
         bytes += size.bytes;

@@ -79,7 +79,8 @@ pub fn due(conn: &mut Connection, topic: &str, what: What) -> Result<Vec<i64>, D
         what.name(),
         what.condition()
     );
-    let read = sql(read).bind(CONSUMERS[0]).bind(CONSUMERS[1]).bind(DEAD_AFTER_US).bind(topic).bind(what.name()).bind(RUNS);
+    let read =
+        sql(read).bind(CONSUMERS[0]).bind(CONSUMERS[1]).bind(DEAD_AFTER_US).bind(topic).bind(what.name()).bind(RUNS);
     let runs = read.load::<Number>(conn, "looking for runs to publish")?;
     Ok(runs.into_iter().map(|run| run.n).collect())
 }

@@ -180,9 +180,7 @@ pub const TOO_LATE: &str = "its time is more than 5 minutes after the record's";
 
 fn not_later(moment_ms: i64, record_ms: Option<i64>) -> Result<(), String> {
     match record_ms {
-        Some(record) if moment_ms > record + SLACK_MS => {
-            Err(TOO_LATE.to_owned())
-        }
+        Some(record) if moment_ms > record + SLACK_MS => Err(TOO_LATE.to_owned()),
         _ => Ok(()),
     }
 }

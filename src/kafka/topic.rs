@@ -53,7 +53,8 @@ pub async fn ensure(broker: &BrokerSettings, shape: Shape) -> Result<usize, Brok
 
 /// Whether the broker answers, and the number of the topic's partitions if it is there.
 pub fn look(broker: &BrokerSettings) -> Result<Option<usize>, BrokerError> {
-    let admin = AdminClient::from_config(&broker.client(&[], &[])?).map_err(|err| BrokerError::of(&broker.servers, &err))?;
+    let admin =
+        AdminClient::from_config(&broker.client(&[], &[])?).map_err(|err| BrokerError::of(&broker.servers, &err))?;
     partitions(&admin, broker)
 }
 

@@ -19,6 +19,7 @@ on_every_database!(
     killed_consumers_lose_nothing_and_double_nothing,
     dying_at_every_named_point_changes_nothing,
     two_members_share_the_work,
+    two_who_fold_the_same_windows_lose_nothing,
     broken_messages_are_kept_and_the_stream_goes_on,
 );
 
@@ -343,6 +344,45 @@ fn two_members_share_the_work(db: &TestDb) {
         member.wait().expect(0);
     }
     check(db, &quotes);
+}
+
+fn two_who_fold_the_same_windows_lose_nothing(db: &TestDb) {
+    let (Some(one), Some(other)) = (Topic::new(), Topic::new()) else { return };
+    one.make(1, &[]);
+    other.make(1, &[]);
+    // Every pair's quotes go to both, turn by turn.
+    let quotes = quotes(3_000);
+    let running = [&one, &other].map(|topic| consume(db, topic, &[]).spawn());
+    let stored = || db.number("SELECT COUNT(*) FROM crypto_metrics");
+    for (n, part) in quotes.chunks(300).enumerate() {
+        one.send(&messages(&part[..150]));
+        other.send(&messages(&part[150..]));
+        wait_until(|| stored() == (n as i64 + 1) * 300);
+    }
+    for member in running {
+        member.signal("TERM");
+        member.wait().expect(0);
+    }
+    let (_, windows) = expected(&quotes);
+    let folded = db.lines(&format!(
+        "SELECT source, pair, timeframe, {}, quotes, open_mid, high_mid, low_mid, close_mid, highest_bid, lowest_ask, max_spread FROM quote_windows",
+        micros(db, "window_start")
+    ));
+    let folded: BTreeSet<String> = folded.into_iter().collect();
+    assert_same(&folded.into_iter().collect::<Vec<_>>(), &windows.into_iter().collect::<Vec<_>>());
+    let mut extremes = db.lines("SELECT pair, highest_bid, lowest_ask, max_spread FROM quote_sessions");
+    let mut most: Vec<String> = ["BTC-USD", "ETH-USD", "SKL-BTC"]
+        .map(|pair| {
+            let of = || quotes.iter().filter(|quote| quote.pair == pair);
+            let bid = double(of().map(|quote| quote.bid).max().unwrap(), false);
+            let ask = double(of().map(|quote| quote.ask).min().unwrap(), false);
+            let spread = double(of().map(|quote| quote.ask - quote.bid).max().unwrap(), false);
+            format!("{pair}|{bid:?}|{ask:?}|{spread:?}")
+        })
+        .into();
+    extremes.sort();
+    most.sort();
+    assert_same(&extremes, &most);
 }
 
 fn broken_messages_are_kept_and_the_stream_goes_on(db: &TestDb) {

@@ -694,7 +694,9 @@ fn a_published_candle_leaves_what_is_folded_here_alone(db: &TestDb) {
     rollup(db, &[]);
     rollup(db, &["--verify"]);
     let candles = |db: &TestDb, of: &str| {
-        db.lines(&format!("SELECT timeframe, high, samples, origin FROM candles WHERE {of} ORDER BY timeframe, open_time"))
+        db.lines(&format!(
+            "SELECT timeframe, high, samples, origin FROM candles WHERE {of} ORDER BY timeframe, open_time"
+        ))
     };
     let ours = ["1d|9.0|1|rollup", "1d|9.0|1|rollup", "1h|9.0|1|rollup", "1h|9.0|1|rollup"];
     assert_eq!(candles(db, "asset_id = 1"), ours);

@@ -14,9 +14,9 @@ use super::writer::{Writer, Written};
 use crate::config::Settings;
 use crate::db::{DbError, migrate};
 use crate::events;
-use crate::kafka::{BrokerError, LostOffsets};
 use crate::kafka::config::BrokerSettings;
 use crate::kafka::consumer::{Member, Record};
+use crate::kafka::{BrokerError, LostOffsets};
 use crate::sinks::stream::{Message, StreamSink, fault};
 
 /// Messages written in one transaction, and how long the first of them waits for more.

@@ -87,6 +87,7 @@ pub fn extremes(conn: &mut Connection, source: &str, pair: &str, session: &str) 
     Ok(row.map(|row| Extremes { highest_bid: row.highest_bid, lowest_ask: row.lowest_ask, max_spread: row.max_spread }))
 }
 
+/// Keeps the extremes of a session, where none that are stored go further.
 pub fn save_extremes(
     batch: &mut Batch<'_>,
     source: &str,
@@ -94,14 +95,19 @@ pub fn save_extremes(
     session: &str,
     extremes: &Extremes,
 ) -> Result<(), DbError> {
+    // Merged in the database: somebody else may have stored some meanwhile.
+    let set = |most: &str, least: &str, new: &dyn Fn(&str) -> String| {
+        let column = |of: &str, name: &str| format!("{name} = {of}(quote_sessions.{name}, {})", new(name));
+        [column(most, "highest_bid"), column(least, "lowest_ask"), column(most, "max_spread")].join(", ")
+    };
+    let excluded = |name: &str| format!("excluded.{name}");
+    let conflict = "ON CONFLICT (source, pair, session) DO UPDATE SET";
     let tail = match batch.conn.backend() {
         Backend::Mysql => {
-            "ON DUPLICATE KEY UPDATE highest_bid = VALUES(highest_bid), lowest_ask = VALUES(lowest_ask), max_spread = VALUES(max_spread)"
+            format!("ON DUPLICATE KEY UPDATE {}", set("GREATEST", "LEAST", &|name| format!("VALUES({name})")))
         }
-        Backend::Sqlite | Backend::Postgres => {
-            "ON CONFLICT (source, pair, session) DO UPDATE SET highest_bid = excluded.highest_bid, \
-             lowest_ask = excluded.lowest_ask, max_spread = excluded.max_spread"
-        }
+        Backend::Sqlite => format!("{conflict} {}", set("MAX", "MIN", &excluded)),
+        Backend::Postgres => format!("{conflict} {}", set("GREATEST", "LEAST", &excluded)),
     };
     let insert = "INSERT INTO quote_sessions (source, pair, session, highest_bid, lowest_ask, max_spread) VALUES (?, ?, ?, ?, ?, ?)";
     sql(format!("{insert} {tail}"))

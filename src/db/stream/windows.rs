@@ -38,7 +38,8 @@ pub struct WindowKey {
     pub start: Micros,
 }
 
-/// Takes newly folded quotes into their windows, whatever is stored of these.
+/// Takes newly folded quotes into their windows, whatever is stored of these. `Duplicate` where somebody
+/// else adds one of them at the same time.
 pub fn merge_windows(batch: &mut Batch<'_>, news: &mut [(WindowKey, Fold)]) -> Result<(), DbError> {
     // Two transactions that change the same windows take them in the same order.
     news.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -49,7 +50,9 @@ pub fn merge_windows(batch: &mut Batch<'_>, news: &mut [(WindowKey, Fold)]) -> R
                 fold.merge(stored);
             }
         }
-        save(batch, chunk)?;
+        let (known, new): (Vec<_>, Vec<_>) = chunk.iter().partition(|(key, _)| stored.contains_key(key));
+        save(batch, &known, false)?;
+        save(batch, &new, true)?;
     }
     Ok(())
 }
@@ -134,11 +137,15 @@ fn stored(batch: &mut Batch<'_>, windows: &[(WindowKey, Fold)]) -> Result<HashMa
     Ok(stored)
 }
 
-fn save(batch: &mut Batch<'_>, windows: &[(WindowKey, Fold)]) -> Result<(), DbError> {
+fn save(batch: &mut Batch<'_>, windows: &[&(WindowKey, Fold)], new: bool) -> Result<(), DbError> {
+    if windows.is_empty() {
+        return Ok(());
+    }
     let doing = "storing windows of quotes";
     let backend = batch.conn.backend();
     let at = moment(backend);
-    let mut upsert = sql(upsert_text(backend, "quote_windows", &FIGURES, "?, ?, ?, ?, ?, ?, ?, ?, ?", windows.len()));
+    let mut upsert =
+        sql(insert_text(backend, "quote_windows", &FIGURES, "?, ?, ?, ?, ?, ?, ?, ?, ?", windows.len(), false));
     for (key, fold) in windows {
         upsert = bind_key(upsert, key).bind(fold.quotes).bind_all([
             fold.open.mid,
@@ -153,7 +160,7 @@ fn save(batch: &mut Batch<'_>, windows: &[(WindowKey, Fold)]) -> Result<(), DbEr
     }
     upsert.execute(batch.conn, doing)?;
     let places = format!("{at}, ?, {at}, ?, ?");
-    let mut upsert = sql(upsert_text(backend, "quote_window_edges", &EDGES, &places, windows.len()));
+    let mut upsert = sql(insert_text(backend, "quote_window_edges", &EDGES, &places, windows.len(), new));
     for (key, fold) in windows {
         upsert = bind_key(upsert, key)
             .bind(fold.open.time.text().as_str())
@@ -165,11 +172,13 @@ fn save(batch: &mut Batch<'_>, windows: &[(WindowKey, Fold)]) -> Result<(), DbEr
     upsert.execute(batch.conn, doing).map(|_| ())
 }
 
-fn upsert_text(backend: Backend, table: &str, columns: &[&str], places: &str, rows: usize) -> String {
+fn insert_text(backend: Backend, table: &str, columns: &[&str], places: &str, rows: usize, new: bool) -> String {
     let set = |with: &dyn Fn(&str) -> String| {
         columns.iter().map(|column| format!("{column} = {}", with(column))).collect::<Vec<_>>().join(", ")
     };
     let tail = match backend {
+        // What is not there yet can't be locked by reading it, and nobody else's must be written over.
+        _ if new => String::new(),
         Backend::Mysql => format!("ON DUPLICATE KEY UPDATE {}", set(&|column| format!("VALUES({column})"))),
         Backend::Sqlite | Backend::Postgres => {
             format!("ON CONFLICT ({}) DO UPDATE SET {}", KEY.join(", "), set(&|column| format!("excluded.{column}")))

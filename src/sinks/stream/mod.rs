@@ -217,20 +217,18 @@ fn store_prices(batch: &mut Batch<'_>, prices: &[&PriceEvent]) -> Result<(), DbE
 
 fn store_candles(batch: &mut Batch<'_>, candle_events: &[&CandleEvent]) -> Result<(), DbError> {
     let ids = asset_ids(batch, candle_events.iter().map(|candle| (candle.source.as_str(), &candle.coin)))?;
-    let rows = candle_events
-        .iter()
-        .map(|event| CandleRow {
-            asset_id: ids[&(event.source.as_str(), event.coin.source_id.as_str())],
-            vs_currency: event.vs_currency.clone(),
-            candle: Candle {
-                timeframe: event.timeframe,
-                open_time: event.open_time,
-                bar: event.bar,
-                // The event does not tell: one that this database had from its source stays.
-                origin: Origin::Archive,
-                is_final: true,
-            },
-        });
+    let rows = candle_events.iter().map(|event| CandleRow {
+        asset_id: ids[&(event.source.as_str(), event.coin.source_id.as_str())],
+        vs_currency: event.vs_currency.clone(),
+        candle: Candle {
+            timeframe: event.timeframe,
+            open_time: event.open_time,
+            bar: event.bar,
+            // The event does not tell: one that this database had from its source stays.
+            origin: Origin::Archive,
+            is_final: true,
+        },
+    });
     // One that tells of how many pieces it is made is somebody's fold. What is folded of our own prices is
     // ours to say: theirs would stay for good, and take no price that comes later.
     let (mut folds, mut rows): (Vec<_>, Vec<_>) = rows.partition(|row| row.candle.bar.samples.is_some());
