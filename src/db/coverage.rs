@@ -3,7 +3,7 @@
 //! Intervals are half-open and never overlap within (coin, currency, timeframe). A newer statement
 //! replaces the part that it covers; neighbours that say the same are one row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
@@ -12,7 +12,7 @@ use super::error::DbError;
 use super::session::Batch;
 use super::sql::{Value, places, sql};
 use super::url::Backend;
-use crate::domain::coverage::lay;
+use crate::domain::coverage::lay_all;
 use crate::domain::{Range, Span, Stamp, State, Timeframe};
 
 const DOING: &str = "recording what is covered";
@@ -59,8 +59,9 @@ pub fn record_all(
     let key = |text: String| sql(text).bind(asset_id).bind(vs_currency).bind(timeframe.name());
     let rows = key(read).bind(stamp(to)).bind(stamp(from)).load::<Row>(batch.conn, DOING)?;
     let old: Vec<Span> = rows.into_iter().filter_map(Row::span).collect();
-    let new = spans.iter().cloned().fold(old.clone(), lay);
-    let gone: Vec<&Span> = old.iter().filter(|span| !new.contains(span)).collect();
+    let new = lay_all(old.clone(), spans);
+    let (was, is): (HashSet<&Span>, HashSet<&Span>) = (old.iter().collect(), new.iter().collect());
+    let gone: Vec<&Span> = old.iter().filter(|span| !is.contains(span)).collect();
     for chunk in gone.chunks(CHUNK) {
         let moments = vec![at; chunk.len()].join(",");
         let delete = format!(
@@ -68,7 +69,7 @@ pub fn record_all(
         );
         key(delete).bind_all(chunk.iter().map(|span| stamp(span.range.from))).execute(batch.conn, DOING)?;
     }
-    let fresh: Vec<&Span> = new.iter().filter(|span| !old.contains(span)).collect();
+    let fresh: Vec<&Span> = new.iter().filter(|span| !was.contains(span)).collect();
     for chunk in fresh.chunks(CHUNK) {
         let row = format!("(?,?,?,{at},{at},?,?,?)");
         let mut insert = sql(format!(

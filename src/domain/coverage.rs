@@ -83,7 +83,7 @@ impl FromStr for State {
 }
 
 /// A statement about an interval.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Span {
     pub range: Range,
     pub state: State,
@@ -107,6 +107,24 @@ pub fn lay(old: Vec<Span>, new: Span) -> Vec<Span> {
     let mut laid: Vec<Span> = old.iter().filter_map(|span| span.cut(before)).collect();
     laid.push(new);
     laid.extend(old.iter().filter_map(|span| span.cut(after)));
+    join(laid)
+}
+
+/// The same for many newer statements; of two that overlap the later one counts.
+pub fn lay_all(old: Vec<Span>, new: &[Span]) -> Vec<Span> {
+    if new.windows(2).any(|pair| pair[1].range.from < pair[0].range.to) {
+        return new.iter().cloned().fold(old, lay);
+    }
+    // In order, so that one walk along both is enough.
+    let (mut laid, mut at) = (new.to_vec(), 0);
+    for span in &old {
+        while new.get(at).is_some_and(|new| new.range.to <= span.range.from) {
+            at += 1;
+        }
+        let over = new[at..].iter().map(|new| new.range).take_while(|range| range.from < span.range.to);
+        laid.extend(without(span.range, over).into_iter().filter_map(|range| span.cut(range)));
+    }
+    laid.sort_by_key(|span| span.range);
     join(laid)
 }
 
@@ -163,6 +181,21 @@ const FOREVER: Range = Range { from: Stamp::FIRST, to: Stamp::LAST };
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_statements_come_to_what_they_come_to_one_by_one() {
+        let at = |hour: i64| Stamp::FIRST.plus(hour * 3_600_000);
+        let span =
+            |from: i64, to: i64, state| Span { range: Range { from: at(from), to: at(to) }, state, reason: None };
+        let old = vec![span(0, 4, State::Full), span(4, 6, State::Empty), span(8, 20, State::Missing)];
+        let disjoint =
+            [span(1, 2, State::Empty), span(3, 5, State::Full), span(9, 10, State::Full), span(10, 30, State::Full)];
+        let overlapping = [span(1, 9, State::Empty), span(3, 5, State::Full)];
+        for new in [&disjoint[..], &overlapping, &disjoint[2..], &[]] {
+            assert_eq!(lay_all(old.clone(), new), new.iter().cloned().fold(old.clone(), lay));
+            assert_eq!(lay_all(Vec::new(), new), new.iter().cloned().fold(Vec::new(), lay));
+        }
+    }
 
     fn at(second: i64) -> Stamp {
         Stamp::from_millis(second * 1000).unwrap()

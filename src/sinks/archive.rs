@@ -9,8 +9,12 @@ use crate::db::import_positions::{self, Position};
 use crate::db::prices::{self, PriceRow};
 use crate::db::session::Batch;
 use crate::db::{DbError, Session, assets, coverage, dead_letters};
-use crate::domain::{Coin, State};
+use crate::domain::coverage::without;
+use crate::domain::{Coin, Range, Span, State};
 use crate::sources::archive::{Chunk, Extent, Subject};
+
+/// Why something is missing between a file's bars.
+const NOT_IN_FILE: &str = "not in the file";
 
 /// Where rows go that do not say it themselves.
 pub struct Target {
@@ -296,8 +300,18 @@ fn reject(batch: &mut Batch<'_>, source: &str, file: &str, chunk: &Chunk) -> Res
 }
 
 fn cover(batch: &mut Batch<'_>, extent: &Extent, coin: Option<&Known>) -> Result<(), DbError> {
-    let (Some(coin), Some(timeframe), Some((from, to))) = (coin, extent.timeframe, extent.covered) else {
+    let (Some(coin), Some(timeframe), Some(hull)) = (coin, extent.timeframe, extent.covered.hull()) else {
         return Ok(());
     };
-    coverage::record(batch, coin.asset_id, &coin.vs_currency, timeframe, from, to, State::Full, None)
+    let (id, vs_currency) = (coin.asset_id, &coin.vs_currency);
+    let known = coverage::of(batch.conn, &[id], vs_currency, timeframe, hull)?.remove(&id).unwrap_or_default();
+    // Between the file's bars nobody knows what there was, unless somebody asked.
+    let mut told: Vec<Range> = known.iter().map(|span| span.range).chain(extent.covered.ranges()).collect();
+    told.sort();
+    let holes = without(hull, told).into_iter();
+    let holes = holes.map(|range| Span { range, state: State::Missing, reason: Some(NOT_IN_FILE.to_owned()) });
+    let full = extent.covered.ranges().map(|range| Span { range, state: State::Full, reason: None });
+    let mut spans: Vec<Span> = holes.chain(full).collect();
+    spans.sort_by_key(|span| span.range);
+    coverage::record_all(batch, id, vs_currency, timeframe, &spans)
 }

@@ -14,6 +14,7 @@ use crate::support::workdir::wait_until;
 on_every_database!(
     every_layout_is_known_by_its_content,
     what_an_overlapping_archive_restates_is_told,
+    a_hole_in_a_file_is_a_gap_that_is_asked_for,
     rows_that_can_t_be_used_are_kept_once,
     a_killed_import_ends_like_an_undisturbed_one,
     recorded_files_are_stored_bit_for_bit,
@@ -135,12 +136,53 @@ fn what_an_overlapping_archive_restates_is_told(db: &TestDb) {
     let result = db.coinetl(&["import"]).arg(dir.write("new.csv", &new)).json(0);
     assert_eq!(counts(&result), [3, 2, 1, 1, 0], "{result}");
     assert_eq!(db.lines("SELECT close, run_id FROM candles ORDER BY open_time"), ["3.0|1", "4.5|2", "5.0|2"]);
-    assert_eq!(db.lines(COVERAGE), ["Bitcoin|usd|1d|2021-01-01 00:00:00.000|2021-01-05 00:00:00.000|full"]);
+    // Neither file has the third.
+    let covered = ["01 00:00:00.000|2021-01-03 00:00:00.000|full", "03 00:00:00.000|2021-01-04 00:00:00.000|missing"]
+        .into_iter()
+        .chain(["04 00:00:00.000|2021-01-05 00:00:00.000|full"]);
+    let covered: Vec<String> = covered.map(|line| format!("Bitcoin|usd|1d|2021-01-{line}")).collect();
+    assert_eq!(db.lines(COVERAGE), covered);
     // What a source itself told is worth more.
     db.execute("UPDATE candles SET origin = 'source', close = 4.0 WHERE close = 4.5");
     let result = db.coinetl(&["import", "new.csv"]).json(0);
     assert_eq!(counts(&result), [3, 0, 0, 3, 0], "{result}");
     assert_eq!(db.lines("SELECT close FROM candles ORDER BY open_time"), ["3.0", "4.0", "5.0"]);
+}
+
+fn a_hole_in_a_file_is_a_gap_that_is_asked_for(db: &TestDb) {
+    let relay = crate::backfill::relay(1, "10:20:30");
+    let day_of = |ago: u64| crate::backfill::day(ago).to_string();
+    // The newest first, one out of order, none of two times: 27 days ago, and 24 and 23.
+    let days = [20, 21, 22, 26, 25, 28, 30, 29].map(|ago| day("BTC", "BTC", &day_of(ago), 3.0));
+    let path = db.workdir().write("holes.csv", &[&[KAGGLE.to_owned()], &days[..]].concat().concat());
+    let into = ["import", "--source", "coinbase", "--id", "BTC"];
+    db.coinetl(&into).arg(&path).json(0);
+    let line = |from: u64, to: u64, state: &str| {
+        format!("BTC|usd|1d|{} 00:00:00.000|{} 00:00:00.000|{state}", day_of(from), day_of(to))
+    };
+    let known = [
+        line(30, 27, "full"),
+        line(27, 26, "missing"),
+        line(26, 24, "full"),
+        line(24, 22, "missing"),
+        line(22, 19, "full"),
+    ];
+    assert_eq!(db.lines(COVERAGE), known);
+    let gaps = db.coinetl(&["gaps", "--source", "coinbase"]).json(3);
+    assert_eq!(gaps["summary"]["missing"], serde_json::json!({ "intervals": 2, "candles": 3 }));
+    assert_eq!(gaps["gaps"][0]["reason"], "not in the file");
+    let (from, to) = (day_of(30), day_of(19));
+    let words = ["candles", "backfill", "--source", "coinbase", "--timeframe", "1d", "--ids", "BTC"];
+    let words = [&words[..], &["--from", &from, "--to", &to]].concat();
+    // The sandbox stands in for the source.
+    db.execute("UPDATE assets SET source = 'sandbox-coinbase'");
+    let result = relay.ask(db, &words).json(0);
+    assert_eq!((relay.take().len(), result["rows_read"].as_i64() >= Some(3)), (1, true), "{result}");
+    assert_eq!(db.lines(COVERAGE), [line(30, 19, "full")]);
+    db.execute("UPDATE assets SET source = 'coinbase'");
+    // What is known by the source is not forgotten for a file's sake.
+    db.coinetl(&into).arg(&path).json(0);
+    assert_eq!(db.lines(COVERAGE), [line(30, 19, "full")]);
 }
 
 fn rows_that_can_t_be_used_are_kept_once(db: &TestDb) {

@@ -10,7 +10,7 @@ use crate::cli::output::Report;
 use crate::cli::progress;
 use crate::domain::Stamp;
 use crate::sinks::archive::{Piece, Target};
-use crate::sources::archive::{Extent, FileError, Input};
+use crate::sources::archive::{Extent, FileError, Input, Runs};
 
 /// Coins of one file that are listed one by one.
 const MOST_SERIES: usize = 100;
@@ -40,7 +40,12 @@ impl FileReport {
                 self.doubled += chunk.doubled;
                 self.rejected += chunk.rejected.len() as u64;
             }
-            Piece::End(extents) => self.extents.clone_from(extents),
+            // Where the holes are is stored, and not shown.
+            Piece::End(extents) => {
+                let shown =
+                    |extent: &Extent| Extent { subject: extent.subject.clone(), covered: Runs::default(), ..*extent };
+                self.extents = extents.iter().map(shown).collect();
+            }
             Piece::Broken => {}
         }
         self.error = self.error.take().or(error);

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::layout::recognise;
 use super::zip::MemberFault;
-use super::{Content, FileError, Input, Whence, parquet, zip};
+use super::{Content, FileError, Input, Whence, Written, parquet, zip};
 use crate::domain::Stamp;
 
 /// The beginning that a file is recognised by.
@@ -41,7 +41,8 @@ pub struct NotThere {
 /// Looks at all paths. `salt` is what else decides what becomes of a file: a place in it is worth nothing
 /// under another.
 pub fn find(paths: &[PathBuf], salt: &str) -> Result<Found, NotThere> {
-    let mut finder = Finder { salt, found: Found::default(), keys: HashSet::new(), folders: HashSet::new() };
+    let now = Stamp::from_datetime(chrono::Utc::now()).unwrap_or(Stamp::LAST);
+    let mut finder = Finder { salt, now, found: Found::default(), keys: HashSet::new(), folders: HashSet::new() };
     for path in paths {
         let not_there = |err| NotThere { path: path.display().to_string(), err };
         let metadata = fs::metadata(path).map_err(not_there)?;
@@ -56,6 +57,7 @@ pub fn find(paths: &[PathBuf], salt: &str) -> Result<Found, NotThere> {
 
 struct Finder<'a> {
     salt: &'a str,
+    now: Stamp,
     found: Found,
     /// A file that two paths lead to is read once.
     keys: HashSet<String>,
@@ -134,7 +136,8 @@ impl Finder<'_> {
         } else {
             Content::Text(recognise(&head).map_err(|err| err.to_string())?)
         };
-        let (written, stamp) = written(metadata);
+        let (at, stamp) = written(metadata);
+        let written = Written { file: at, member: None, now: self.now };
         let fingerprint = self.fingerprint(&[&metadata.len().to_be_bytes(), &stamp.to_be_bytes(), &head]);
         let whence = match can_seek {
             true => Whence::File(path.to_owned()),
@@ -149,7 +152,7 @@ impl Finder<'_> {
         let mut archive = zip::open(path).map_err(|err| err.to_string())?;
         let members = zip::members(&archive).map_err(|err| err.to_string())?;
         let whole = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let (written, stamp) = written(metadata);
+        let (file, stamp) = written(metadata);
         for member in members {
             if is_passed_over(Path::new(&member.name)) {
                 continue;
@@ -176,6 +179,8 @@ impl Finder<'_> {
             ];
             let fingerprint = self.fingerprint(&parts);
             let key = key(&whole, Some(&member.name));
+            let at = member.written.and_then(|at| Stamp::from_datetime(at.and_utc()).ok());
+            let written = Written { file, member: at.filter(|at| at.millis() >= FIRST_BELIEVED_MS), now: self.now };
             let whence = Whence::Member { archive: path.to_owned(), index: member.index };
             self.found.inputs.push(Input { key, shown, fingerprint, bytes: member.bytes, written, content, whence });
         }

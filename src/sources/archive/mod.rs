@@ -18,11 +18,9 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use crate::domain::Stamp;
-
 pub use layout::{Layout, Recognised};
-pub use read::{Chunk, Extent, Place, Start};
-pub use rows::Subject;
+pub use read::{Chunk, Extent, Place, Runs, Start};
+pub use rows::{Subject, Written};
 
 /// A file, or a member of a zip archive, that can be read.
 #[derive(Debug)]
@@ -34,8 +32,7 @@ pub struct Input {
     /// Changes with the file.
     pub fingerprint: String,
     pub bytes: u64,
-    /// When the file was written.
-    pub written: Option<Stamp>,
+    pub written: Written,
     pub content: Content,
     pub whence: Whence,
 }

@@ -114,10 +114,11 @@ mod tests {
     use super::super::layout::Layout;
     use super::super::rows::Rows;
     use super::*;
+    use crate::sources::archive::Written;
 
     #[test]
     fn candles_come_back_as_they_were() {
-        let mut rows = Rows::new(Layout::OwnCandles, None);
+        let mut rows = Rows::new(Layout::OwnCandles, Written::AT_LAST);
         let row = "coingecko,\"a \"\"b\"\",\nc\",\"\",usd,1h,2026-05-19T08:00:00.000Z,5e-324,17.0,0,1,,-0.0,1e308,3,rollup,false";
         let Row::Item(subject, Item::Candle(candle)) = rows.read(row.as_bytes()).unwrap() else { panic!() };
         assert_eq!(subject.own, Some(("coingecko".into(), "a \"b\",\nc".into())));
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn prices_carry_every_column_unknown_ones_too() {
-        let mut rows = Rows::new(Layout::OwnPrices, None);
+        let mut rows = Rows::new(Layout::OwnPrices, Written::AT_LAST);
         let row = "coinbase,BTC,BTC,eur,2026-05-19T08:47:57.580Z,1.5,,,,,,7,-0.0,1e-300,,";
         let Row::Item(_, Item::Price(at, figures)) = rows.read(row.as_bytes()).unwrap() else { panic!() };
         assert_eq!(at.to_string(), "2026-05-19 08:47:57.580");

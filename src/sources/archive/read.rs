@@ -1,6 +1,6 @@
 //! One input from its beginning to its end, as chunks of rows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use super::cells::utf8;
 use super::lines::{Form, Lines};
-use super::rows::{Item, Row, Rows, Subject};
+use super::rows::{Item, Row, Rows, Subject, Written};
 use super::{Content, FileError, Input, Recognised, Whence, parquet, zip};
-use crate::domain::{Candle, Figures, Origin, Reject, Stamp, Timeframe};
+use crate::domain::{Candle, Figures, Origin, Range, Reject, Stamp, Timeframe};
 
 /// Rows of a chunk.
 const ROWS: usize = 4_096;
 /// Rejected bytes of a chunk.
 const REJECTED_BYTES: usize = 1 << 20;
+/// Stretches without a hole that are remembered of a file: memory is bounded, however many holes it has.
+const MOST_RUNS: usize = 100_000;
 /// How much of a rejected line is kept.
 const MAX_PAYLOAD: usize = 4 << 10;
 
@@ -60,8 +62,65 @@ pub struct Extent {
     pub rows: u64,
     pub first: Stamp,
     pub last: Stamp,
-    /// What final bars cover that were not folded here: from the first opening to behind the last.
-    pub covered: Option<(Stamp, Stamp)>,
+    /// What final bars cover that were not folded here.
+    pub covered: Runs,
+}
+
+/// Stretches of bars without a hole between them, whatever order they come in.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    /// From the first opening to behind the last bar.
+    hull: Option<Range>,
+    /// The one that grows.
+    growing: Option<Range>,
+    /// By their beginning, to their end.
+    done: BTreeMap<Stamp, Stamp>,
+}
+
+impl Runs {
+    /// False where it would be another stretch than `room` is left for: what it covers is not told then.
+    fn add(&mut self, bar: Range, room: bool) -> bool {
+        let hull = self.hull.get_or_insert(bar);
+        (hull.from, hull.to) = (hull.from.min(bar.from), hull.to.max(bar.to));
+        match &mut self.growing {
+            Some(run) if bar.from == run.to => run.to = bar.to,
+            Some(run) if bar.to == run.from => run.from = bar.from,
+            Some(run) if run.from <= bar.from && bar.to <= run.to => {}
+            _ if !room => return false,
+            _ => {
+                self.settle();
+                self.growing = Some(bar);
+            }
+        }
+        true
+    }
+
+    /// Joins the one that grew to those it touches.
+    fn settle(&mut self) {
+        let Some(mut run) = self.growing.take() else { return };
+        while let Some((from, to)) = self.done.range(..=run.to).next_back().map(|(from, to)| (*from, *to)) {
+            if to < run.from {
+                break;
+            }
+            run = Range { from: run.from.min(from), to: run.to.max(to) };
+            self.done.remove(&from);
+        }
+        self.done.insert(run.from, run.to);
+    }
+
+    fn count(&self) -> usize {
+        self.done.len() + usize::from(self.growing.is_some())
+    }
+
+    pub fn hull(&self) -> Option<Range> {
+        self.hull
+    }
+
+    /// In order, without overlap. To be asked for when all bars are there.
+    pub fn ranges(&self) -> impl Iterator<Item = Range> {
+        debug_assert!(self.growing.is_none());
+        self.done.iter().map(|(from, to)| Range { from: *from, to: *to })
+    }
 }
 
 /// What a reader hands on: true to go on.
@@ -78,6 +137,7 @@ impl Reader {
     pub fn read(&mut self, input: &Input, start: Start, take: Take<'_>) -> Result<Option<Vec<Extent>>, FileError> {
         let mut collector = Collector::new(start.unwrap_or_default(), take);
         let went_on = self.read_into(input, &mut collector).map_err(|why| FileError::new(&input.shown, why))?;
+        collector.extents.values_mut().for_each(|extent| extent.covered.settle());
         Ok(went_on.then(|| collector.extents.into_values().collect()).map(sorted))
     }
 
@@ -121,7 +181,7 @@ fn sorted(mut extents: Vec<Extent>) -> Vec<Extent> {
 fn text(
     input: impl Read,
     recognised: &Recognised,
-    written: Option<Stamp>,
+    written: Written,
     collector: &mut Collector<'_>,
 ) -> Result<bool, String> {
     let form = recognised.layout.form();
@@ -172,11 +232,14 @@ pub struct Collector<'a> {
     /// What the last record was, until it is known whether it lies behind the start.
     row: Option<Row>,
     extents: HashMap<(usize, Option<Timeframe>), Extent>,
+    /// Of all extents together.
+    runs: usize,
+    is_cut: bool,
 }
 
 impl<'a> Collector<'a> {
     pub fn new(start: Place, take: Take<'a>) -> Self {
-        Collector { take, start, chunk: Chunk::default(), row: None, extents: HashMap::new() }
+        Collector { take, start, chunk: Chunk::default(), row: None, extents: HashMap::new(), runs: 0, is_cut: false }
     }
 
     /// Takes a row in, of which `went` will tell the place.
@@ -212,23 +275,30 @@ impl<'a> Collector<'a> {
             Item::Price(at, _) => (None, *at, None),
             Item::Candle(candle) => {
                 let covers = candle.is_final && candle.origin != Origin::Rollup;
-                let interval = (candle.open_time, candle.timeframe.end(candle.open_time));
-                (Some(candle.timeframe), candle.open_time, covers.then_some(interval))
+                let interval = Range::new(candle.open_time, candle.timeframe.end(candle.open_time));
+                (Some(candle.timeframe), candle.open_time, interval.filter(|_| covers))
             }
         };
+        // Each has room for one, at least.
+        let room = self.runs < MOST_RUNS + self.extents.len();
         let extent = self.extents.entry((Arc::as_ptr(subject) as usize, timeframe)).or_insert_with(|| Extent {
             subject: subject.clone(),
             timeframe,
             rows: 0,
             first: at,
             last: at,
-            covered: None,
+            covered: Runs::default(),
         });
         extent.rows += 1;
         (extent.first, extent.last) = (extent.first.min(at), extent.last.max(at));
-        if let Some((from, to)) = covered {
-            let (first, last) = extent.covered.unwrap_or((from, to));
-            extent.covered = Some((first.min(from), last.max(to)));
+        if let Some(bar) = covered {
+            let before = extent.covered.count();
+            if !extent.covered.add(bar, room) && !self.is_cut {
+                self.is_cut = true;
+                log::warn!("the file has more than {MOST_RUNS} holes; what is behind them counts as not in it");
+            }
+            // Joining makes them fewer.
+            self.runs = (self.runs + extent.covered.count()).saturating_sub(before);
         }
     }
 
@@ -247,5 +317,34 @@ impl<'a> Collector<'a> {
 
     pub fn end(&mut self) -> bool {
         self.chunk.rows() == 0 || self.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_are_found_in_any_order() {
+        let bar = |day: i64| {
+            let from = Stamp::FIRST.plus(day * 86_400_000);
+            Range { from, to: Timeframe::D1.end(from) }
+        };
+        let expected =
+            [Range { from: bar(1).from, to: bar(5).to }, bar(7), Range { from: bar(9).from, to: bar(11).to }];
+        for days in [
+            [1, 2, 3, 4, 5, 7, 9, 10, 11, 11],
+            [11, 10, 9, 9, 7, 5, 4, 3, 2, 1],
+            [5, 1, 11, 3, 9, 2, 7, 4, 10, 3],
+            [9, 11, 10, 2, 4, 3, 1, 5, 7, 10],
+        ] {
+            let mut runs = Runs::default();
+            assert!(days.iter().all(|day| runs.add(bar(*day), true)));
+            runs.settle();
+            assert_eq!(runs.ranges().collect::<Vec<_>>(), expected, "{days:?}");
+            assert_eq!(runs.hull(), Some(Range { from: bar(1).from, to: bar(11).to }));
+        }
+        let mut full = Runs::default();
+        assert!(full.add(bar(1), true) && full.add(bar(2), false) && !full.add(bar(9), false));
     }
 }

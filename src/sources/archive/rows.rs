@@ -64,12 +64,33 @@ pub enum Row {
     Nothing,
 }
 
+/// When a file was written, as far as one may believe what says so: an interval of such a moment was not
+/// over. Files that were copied or unpacked later tell a later moment, or one long ago.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    pub file: Option<Stamp>,
+    /// What the archive says of its member.
+    pub member: Option<Stamp>,
+    /// When it is read: nobody knows what comes later.
+    pub now: Stamp,
+}
+
+impl Written {
+    /// Everything was over.
+    #[cfg(test)]
+    pub const AT_LAST: Written = Written { file: None, member: None, now: Stamp::LAST };
+
+    fn was_over(self, from: Stamp, end: Stamp) -> bool {
+        let is_within = |moment: Stamp| from <= moment && moment < end;
+        end <= self.now && ![self.file, self.member].into_iter().flatten().any(is_within)
+    }
+}
+
 /// Reads the records of one file.
 pub struct Rows {
     layout: Layout,
     subjects: Subjects,
-    /// When the file was written: an interval of that moment was not over.
-    written: Option<Stamp>,
+    written: Written,
     recent: [Option<(usize, Stamp)>; DOUBLED_WITHIN],
     next_recent: usize,
 }
@@ -112,7 +133,7 @@ impl Subjects {
 }
 
 impl Rows {
-    pub fn new(layout: Layout, written: Option<Stamp>) -> Rows {
+    pub fn new(layout: Layout, written: Written) -> Rows {
         Rows { layout, subjects: Subjects::default(), written, recent: [None; DOUBLED_WITHIN], next_recent: 0 }
     }
 
@@ -175,10 +196,10 @@ fn prices(cells: &Cells<'_>, [open, high, low, close]: [usize; 4]) -> Result<Bar
 }
 
 /// The candle of somebody else's bar.
-fn candle(timeframe: Timeframe, open_time: Stamp, bar: Bar, written: Option<Stamp>) -> Result<Item, String> {
+fn candle(timeframe: Timeframe, open_time: Stamp, bar: Bar, written: Written) -> Result<Item, String> {
     let bar = bar.checked().map_err(|err| err.to_string())?;
     let end = timeframe.end(open_time);
-    let is_final = !written.is_some_and(|written| open_time <= written && written < end);
+    let is_final = written.was_over(open_time, end);
     Ok(Item::Candle(Candle { timeframe, open_time, bar, origin: Origin::Archive, is_final }))
 }
 
@@ -189,12 +210,7 @@ fn aligned(timeframe: Timeframe, open_time: Stamp) -> Result<Stamp, String> {
     }
 }
 
-fn daily(
-    cells: &Cells<'_>,
-    columns: &DailyColumns,
-    subjects: &mut Subjects,
-    written: Option<Stamp>,
-) -> Result<Row, String> {
+fn daily(cells: &Cells<'_>, columns: &DailyColumns, subjects: &mut Subjects, written: Written) -> Result<Row, String> {
     counted(cells, columns.count)?;
     let told = |at: Option<usize>| at.map_or(Ok(""), |at| utf8(cells.trimmed(at)));
     let (name, symbol) = (told(columns.name)?, told(columns.symbol)?);
@@ -225,7 +241,7 @@ fn download(
     cells: &Cells<'_>,
     columns: &DownloadColumns,
     subjects: &mut Subjects,
-    written: Option<Stamp>,
+    written: Written,
 ) -> Result<Row, String> {
     counted(cells, columns.count)?;
     // The epoch, whatever the text beside it says: that was local time once.
@@ -265,7 +281,7 @@ fn pair<'a>(text: &'a str, columns: &DownloadColumns) -> Option<(&'a str, &'a st
     parts.or_else(named).filter(|(base, quote)| !base.is_empty() && !quote.is_empty())
 }
 
-fn kline(cells: &Cells<'_>, subjects: &mut Subjects, written: Option<Stamp>) -> Result<Row, String> {
+fn kline(cells: &Cells<'_>, subjects: &mut Subjects, written: Written) -> Result<Row, String> {
     if cells.count() != 11 {
         counted(cells, 12)?;
     }
@@ -279,12 +295,7 @@ fn kline(cells: &Cells<'_>, subjects: &mut Subjects, written: Option<Stamp>) -> 
     Ok(Row::Item(subjects.get(|_| true, Subject::default)?, item))
 }
 
-fn bar(
-    cells: &Cells<'_>,
-    timeframe: Timeframe,
-    subjects: &mut Subjects,
-    written: Option<Stamp>,
-) -> Result<Row, String> {
+fn bar(cells: &Cells<'_>, timeframe: Timeframe, subjects: &mut Subjects, written: Written) -> Result<Row, String> {
     counted(cells, 6)?;
     let open_time = aligned(timeframe, moment(cells.trimmed(0))?)?;
     let mut bar = prices(cells, [1, 2, 3, 4])?;
@@ -315,7 +326,7 @@ mod tests {
 
     fn read(text: &str) -> Vec<Result<Row, String>> {
         let recognised = recognise(text.as_bytes()).unwrap();
-        let mut rows = Rows::new(recognised.layout, None);
+        let mut rows = Rows::new(recognised.layout, Written::AT_LAST);
         text.lines().skip(recognised.skip as usize).map(|line| rows.read(line.as_bytes())).collect()
     }
 
@@ -400,13 +411,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_interval_in_which_the_file_was_written_is_open() {
+    fn an_interval_that_was_not_over_is_open() {
+        let at = |text: &str| Stamp::parse(text).unwrap();
+        let (file, member, now) = (at("2021-07-06T12:00:00Z"), at("2021-07-04T12:00:00Z"), at("2021-07-09T12:00:00Z"));
         let recognised = recognise(b"SNo,Name,Symbol,Date,High,Low,Open,Close,Volume,Marketcap\n").unwrap();
-        let written = Stamp::parse("2021-07-06T12:00:00Z").unwrap();
-        let mut rows = Rows::new(recognised.layout, Some(written));
-        let is_final: Vec<bool> = ["2021-07-05", "2021-07-06", "2021-07-07"]
-            .map(|day| candle_of(&rows.read(format!("1,B,B,{day},1,1,1,1,1,1").as_bytes())).1.is_final)
-            .into();
-        assert_eq!(is_final, [true, false, true]);
+        let mut rows = Rows::new(recognised.layout, Written { file: Some(file), member: Some(member), now });
+        let days = ["2021-07-04", "2021-07-05", "2021-07-06", "2021-07-07", "2021-07-08", "2021-07-09", "2021-07-10"];
+        let is_final = days.map(|day| candle_of(&rows.read(format!("1,B,B,{day},1,1,1,1,1,1").as_bytes())).1.is_final);
+        assert_eq!(is_final, [false, true, false, true, true, false, false]);
     }
 }

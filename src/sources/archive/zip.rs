@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use chrono::{NaiveDate, NaiveDateTime};
 use zip::{CompressionMethod, ZipArchive};
 
 /// More members no archive of history has.
@@ -61,6 +62,8 @@ pub struct Member {
     /// Unpacked.
     pub bytes: u64,
     pub crc32: u32,
+    /// When it was written, by a clock whose time zone nobody tells.
+    pub written: Option<NaiveDateTime>,
     pub fault: Option<MemberFault>,
 }
 
@@ -143,10 +146,22 @@ pub fn members(archive: &Archive) -> Result<Vec<Member>, Refused> {
         } else {
             None
         };
-        members.push(Member { index, name, bytes, crc32: entry.crc32(), fault });
+        members.push(Member {
+            index,
+            name,
+            bytes,
+            crc32: entry.crc32(),
+            written: entry.last_modified().and_then(moment),
+            fault,
+        });
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(members)
+}
+
+fn moment(at: zip::DateTime) -> Option<NaiveDateTime> {
+    let date = NaiveDate::from_ymd_opt(at.year().into(), at.month().into(), at.day().into())?;
+    date.and_hms_opt(at.hour().into(), at.minute().into(), at.second().into())
 }
 
 /// How large a member of so many bytes may become.
