@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use coinetl::db::stream::{WindowKey, merge_windows};
+use coinetl::db::{DbError, Session};
+use coinetl::domain::quote::Figures;
+use coinetl::domain::quote_window::Fold;
+use coinetl::events::{Event, Reader};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -20,6 +25,7 @@ on_every_database!(
     dying_at_every_named_point_changes_nothing,
     two_members_share_the_work,
     two_who_fold_the_same_windows_lose_nothing,
+    a_window_that_two_add_is_nobody_s_alone,
     broken_messages_are_kept_and_the_stream_goes_on,
 );
 
@@ -204,7 +210,15 @@ fn what_was_published_is_in_the_consumer_s_database(db: &TestDb) {
         rows
     };
     assert_same(&rows(db), &rows(&batch));
-    // They are not sent a second time.
+    // They are not sent a second time, nor is what is stored of a letter.
+    let mut event = topic.read().remove(0).event;
+    event["price"] = json!(1.5);
+    db.execute(&format!(
+        "INSERT INTO dead_letters (source, topic, partition_id, offset_id, payload, error, received_at) \
+         VALUES ('kafka', 't', 0, 9999, '{}', 'why', '2999-01-01 00:00:00.000')",
+        event.to_string().replace('\'', "''")
+    ));
+    assert_eq!(number(&db.coinetl(&["dead-letters", "replay"]).json(0), "rows_written"), 1);
     assert_eq!(number(&topic.on(db.coinetl(&["publish"])).json(0), "rows_written"), 0);
     assert_eq!(db.lines("SELECT command, source, status FROM runs WHERE command = 'consume'"), ["consume|kafka|ok"]);
 }
@@ -383,6 +397,42 @@ fn two_who_fold_the_same_windows_lose_nothing(db: &TestDb) {
     extremes.sort();
     most.sort();
     assert_same(&extremes, &most);
+}
+
+/// The second comes while the first has not ended: it must not take what it adds for all there is.
+fn a_window_that_two_add_is_nobody_s_alone(db: &TestDb) {
+    let window = |at: i64| {
+        let text = &messages(&[Sent { at: FIRST + at, sequence: at, ..quotes(1)[0].clone() }])[0].1;
+        let Ok(Event::Quote(quote)) = Reader::default().read(text.as_bytes(), None) else { panic!("{text}") };
+        let start = quote.observed_at.floor(3_600);
+        let (source, pair) = (quote.source.to_string(), quote.pair.to_string());
+        (WindowKey { source, pair, timeframe: "1h".to_owned(), start }, Fold::of(&quote, &Figures::of(&quote)))
+    };
+    let session = |name: &str| Session::begin(db.open(), name, "kafka", Duration::ZERO).unwrap();
+    let (mut one, mut other) = (session("one"), session("other"));
+    let begin = std::sync::Barrier::new(2);
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            begin.wait();
+            other.batch(|batch| merge_windows(batch, &mut [window(2)]))
+        });
+        let first = one.batch(|batch| {
+            merge_windows(batch, &mut [window(1)])?;
+            begin.wait();
+            std::thread::sleep(Duration::from_secs(1));
+            Ok(())
+        });
+        first.unwrap();
+        second.join().unwrap()
+    });
+    let quotes = db.number("SELECT quotes FROM quote_windows");
+    match second {
+        Ok(()) => assert_eq!(quotes, 2),
+        // It is told, and tried again with what is stored.
+        Err(err) => {
+            assert!(matches!(err, DbError::Duplicate(_) | DbError::Locked(_)) && quotes == 1, "{err}: {quotes}")
+        }
+    }
 }
 
 fn broken_messages_are_kept_and_the_stream_goes_on(db: &TestDb) {
