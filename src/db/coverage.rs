@@ -18,6 +18,8 @@ use crate::domain::{Range, Span, Stamp, State, Timeframe};
 const DOING: &str = "recording what is covered";
 /// Rows in one `INSERT`.
 const CHUNK: usize = 500;
+/// Coins of which all rows are held at a time.
+const FEW: usize = 20;
 
 /// States what is known of an interval, in the caller's transaction. `from` and `to` are multiples of
 /// the timeframe; where `from` is not before `to`, nothing is said.
@@ -131,6 +133,43 @@ pub fn of(
         }
     }
     Ok(found)
+}
+
+/// What is known of a coin, as intervals: in order, neighbours joined.
+#[derive(Debug, Default, PartialEq)]
+pub struct Known {
+    /// Nobody has to be asked about these.
+    pub settled: Vec<Range>,
+    /// Something is recorded of these.
+    pub any: Vec<Range>,
+}
+
+/// The same as intervals only, in little memory: hours with and without a candle, one after the other, are one.
+pub fn known(
+    conn: &mut Connection,
+    asset_ids: &[i64],
+    vs_currency: &str,
+    timeframe: Timeframe,
+    within: Range,
+    is_settled: impl Fn(&Span) -> bool,
+) -> Result<HashMap<i64, Known>, DbError> {
+    let join = |ranges: &mut Vec<Range>, range: Range| match ranges.last_mut() {
+        Some(last) if last.to == range.from => last.to = range.to,
+        _ => ranges.push(range),
+    };
+    let mut all: HashMap<i64, Known> = HashMap::new();
+    for few in asset_ids.chunks(FEW) {
+        for (asset_id, spans) in of(conn, few, vs_currency, timeframe, within)? {
+            let known = all.entry(asset_id).or_default();
+            for span in spans {
+                join(&mut known.any, span.range);
+                if is_settled(&span) {
+                    join(&mut known.settled, span.range);
+                }
+            }
+        }
+    }
+    Ok(all)
 }
 
 #[derive(diesel::QueryableByName)]

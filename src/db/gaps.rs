@@ -17,8 +17,8 @@ use crate::domain::coverage::{join, lay, without};
 use crate::domain::{Range, Span, Stamp, State, Timeframe};
 
 const DOING: &str = "looking for what is missing";
-/// Coins of a part.
-const PART: i64 = 100;
+/// Coins of a part: what is known of each may be a row for every hour of years.
+const PART: i64 = 20;
 
 /// Why a candle is missing whose observations are stored.
 const AWAITS_FOLDING: &str = "its prices are stored and not folded yet: run `coinetl candles rollup";

@@ -304,9 +304,9 @@ fn cover(batch: &mut Batch<'_>, extent: &Extent, coin: Option<&Known>) -> Result
         return Ok(());
     };
     let (id, vs_currency) = (coin.asset_id, &coin.vs_currency);
-    let known = coverage::of(batch.conn, &[id], vs_currency, timeframe, hull)?.remove(&id).unwrap_or_default();
+    let known = coverage::known(batch.conn, &[id], vs_currency, timeframe, hull, |_| true)?.remove(&id);
     // Between the file's bars nobody knows what there was, unless somebody asked.
-    let mut told: Vec<Range> = known.iter().map(|span| span.range).chain(extent.covered.ranges()).collect();
+    let mut told: Vec<Range> = known.unwrap_or_default().any.into_iter().chain(extent.covered.ranges()).collect();
     told.sort();
     let holes = without(hull, told).into_iter();
     let holes = holes.map(|range| Span { range, state: State::Missing, reason: Some(NOT_IN_FILE.to_owned()) });

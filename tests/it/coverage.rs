@@ -84,6 +84,27 @@ fn the_newest_word_on_an_interval_counts(db: &TestDb) {
     let within = Range::new(at("02T00"), at("02T02")).unwrap();
     let mut opened = db.open();
     let known = coverage::of(&mut opened.conn, &[1, 2, 3], "usd", Timeframe::H1, within).unwrap();
+    // As intervals, neighbours are one.
+    let settled = |span: &Span| span.state.is_settled();
+    let wide = Range::new(at("01T00"), at("03T00")).unwrap();
+    let of_all = coverage::of(&mut opened.conn, &[1, 2, 3], "usd", Timeframe::H1, wide).unwrap();
+    let few = coverage::known(&mut opened.conn, &[1, 2, 3], "usd", Timeframe::H1, wide, settled).unwrap();
+    assert_eq!(few.len(), of_all.len());
+    for (id, spans) in &of_all {
+        let joined = |spans: Vec<Span>| -> Vec<(i64, i64)> {
+            let mut out: Vec<(i64, i64)> = Vec::new();
+            for span in spans {
+                match out.last_mut() {
+                    Some(last) if last.1 == span.range.from.millis() => last.1 = span.range.to.millis(),
+                    _ => out.push((span.range.from.millis(), span.range.to.millis())),
+                }
+            }
+            out
+        };
+        let pairs = |ranges: &[Range]| ranges.iter().map(|r| (r.from.millis(), r.to.millis())).collect::<Vec<_>>();
+        assert_eq!(pairs(&few[id].any), joined(spans.clone()));
+        assert_eq!(pairs(&few[id].settled), joined(spans.iter().filter(|span| settled(span)).cloned().collect()));
+    }
     let whole = Range::new(at("01T00"), at("02T22")).unwrap();
     assert_eq!(known[&1], [Span { range: whole, state: State::Full, reason: None }]);
     assert_eq!((known[&2].len(), known.get(&3)), (1, None));

@@ -152,7 +152,7 @@ fn observations_that_await_folding_are_not_asked_for_again(db: &TestDb) {
     db.execute("DELETE FROM candles");
     let repaired = ask(&relay, db, &words("gaps --repair")).json(3);
     assert_eq!((relay.take().len(), number(&repaired["summary"]["missing"], "candles")), (0, 10));
-    assert!(repaired["gaps"][0]["reason"].as_str().unwrap().contains("candles rollup"), "{repaired}");
+    assert!(repaired["gaps"][0]["reason"].as_str().unwrap().contains("candles rollup --timeframe 1d"), "{repaired}");
     // Where the prices are gone, too, they are asked for again.
     db.execute(&format!("DELETE FROM prices WHERE observed_at >= '{}' AND observed_at < '{}'", day(5), day(4)));
     let result = db.coinetl(&["gaps"]).json(3);

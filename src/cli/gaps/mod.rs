@@ -135,7 +135,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     if args.coins.top.is_some() && is_vendor {
         args.coins.fit(source)?;
     }
-    let Some(listed) = list(&mut conn, args, &selection, &name)? else {
+    let Some(listed) = list(&mut conn, args, &selection, &name, context.output == Output::Json)? else {
         return Err(UsageError(format!(
             "--top: no ranks are stored for {name}; run `coinetl prices insert --top N` first, or use --ids"
         ))
@@ -183,13 +183,19 @@ fn named(args: &Args) -> bool {
 }
 
 /// `None` where the largest coins are asked for and none has a rank.
-fn list(conn: &mut Connection, args: &Args, selection: &Selection, name: &str) -> Result<Option<Listed>, DbError> {
+fn list(
+    conn: &mut Connection,
+    args: &Args,
+    selection: &Selection,
+    name: &str,
+    keeps_rows: bool,
+) -> Result<Option<Listed>, DbError> {
     let ranked_by = selection.vs_currencies.first().map_or("usd", String::as_str);
     let chosen = args.coins.choose(conn, name, ranked_by)?;
     if args.coins.top.is_some() && matches!(&chosen, Chosen::These(coins) if coins.is_empty()) {
         return Ok(None);
     }
-    let mut listed = Listed::default();
+    let mut listed = Listed::new(keeps_rows);
     let ids: Option<Vec<i64>> = match &chosen {
         Chosen::All => None,
         Chosen::These(targets) => {

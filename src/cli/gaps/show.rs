@@ -14,6 +14,8 @@ const SHOWN: usize = 40;
 #[derive(Default)]
 pub struct Listed {
     pub rows: Vec<Value>,
+    /// `rows` are wanted: there may be millions of them.
+    keeps_rows: bool,
     /// Candles and rows, by state.
     counts: [(i64, i64); 4],
     /// Ids that are not stored.
@@ -24,6 +26,10 @@ pub struct Listed {
 }
 
 impl Listed {
+    pub fn new(keeps_rows: bool) -> Listed {
+        Listed { keeps_rows, ..Listed::default() }
+    }
+
     pub fn add(&mut self, found: &Found) {
         for range in &found.whole {
             self.row(found, *range, State::Full, None);
@@ -38,7 +44,8 @@ impl Listed {
     fn row(&mut self, found: &Found, range: Range, state: State, reason: Option<&str>) {
         self.counts[state as usize].0 += 1;
         let rfc3339 = |at: Stamp| at.naive().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
-        self.rows.push(json!({
+        if self.keeps_rows {
+            self.rows.push(json!({
             "source": found.source,
             "asset": found.source_id,
             "vs_currency": &*found.vs_currency,
@@ -47,7 +54,8 @@ impl Listed {
             "to": rfc3339(range.to),
             "state": state.name(),
             "reason": reason,
-        }));
+            }));
+        }
         let table = if state == State::Missing { &mut self.missing_rows } else { &mut self.other_rows };
         if state != State::Full && table.len() < SHOWN {
             let short = |at: Stamp| at.to_string()[..16].to_owned();

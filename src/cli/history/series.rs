@@ -256,14 +256,14 @@ fn backfill(
     let ids: Vec<i64> = targets.iter().filter_map(|target| target.asset_id).collect();
     let mut all = Vec::new();
     for vs_currency in vs_currencies {
-        let mut known = coverage::of(conn, &ids, vs_currency, *timeframe, *range)?;
+        let holds = |span: &Span| still_holds(span, *timeframe, offer, now);
+        let mut known = coverage::known(conn, &ids, vs_currency, *timeframe, *range, holds)?;
         for target in &targets {
-            let spans = target.asset_id.and_then(|id| known.remove(&id)).unwrap_or_default();
-            let settled = spans.iter().filter(|span| still_holds(span, *timeframe, offer, now)).map(|span| span.range);
-            let ranges = without(*range, settled);
+            let known = target.asset_id.and_then(|id| known.remove(&id)).unwrap_or_default();
+            let ranges = without(*range, known.settled);
             if !ranges.is_empty() {
                 let (target, vs_currency) = (target.clone(), vs_currency.clone());
-                let unknown = without(*range, spans.iter().map(|span| span.range));
+                let unknown = without(*range, known.any);
                 all.push(Series { target, vs_currency, timeframe: *timeframe, ranges, unknown });
             }
         }
