@@ -25,6 +25,7 @@ pub struct CandleRow {
 
 const TABLE: Table = Table {
     name: "candles",
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     stage: "candle_stage",
     key: &["asset_id", "vs_currency", "timeframe", "open_time"],
     figures: &["open", "high", "low", "close", "volume", "base_volume", "market_cap", "samples", "origin", "final"],

@@ -24,6 +24,7 @@ pub struct PriceRow {
 
 const TABLE: Table = Table {
     name: "prices",
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     stage: "price_stage",
     key: &["asset_id", "vs_currency", "observed_at"],
     figures: &NAMES,

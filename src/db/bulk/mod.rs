@@ -24,6 +24,7 @@ use crate::domain::Stamp;
 pub struct Table {
     pub name: &'static str,
     /// A name for a temporary table of the same shape.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     pub stage: &'static str,
     /// The columns of its key; the last of them is a time.
     pub key: &'static [&'static str],
