@@ -8,7 +8,7 @@ use crate::domain::{Bar, Column, Figures, Missed, Stamp, Ticker, Timeframe};
 
 mod read;
 
-pub use read::{CandleEvent, Event, Outage, PriceEvent, Reader, TOO_LATE};
+pub use read::{CandleEvent, Event, PriceEvent, Reader, TOO_LATE};
 
 pub const PRICE: &str = "coinetl.price.v1";
 pub const CANDLE: &str = "coinetl.candle.v1";

@@ -7,7 +7,8 @@ use comfy_table::{Table, presets};
 use serde_json::json;
 
 use super::output::{Outcome, Report};
-use super::{Context, Output, consume};
+use super::{Context, Output};
+use crate::cli::ending::{self, Ended};
 use crate::db::dead_letters::{self, Kept};
 use crate::db::{DbError, Session, migrate};
 use crate::events::{Reader, TOO_LATE};
@@ -91,7 +92,8 @@ fn replay(context: &Context) -> anyhow::Result<Outcome> {
     let mut sink = StreamSink::new(session, "", "")?;
     let result = replay_all(&mut sink);
     let tally = sink.session.tally();
-    let exit = consume::end(&mut sink.session, result, &mut report);
+    let ended = Ended::of(&result, &sink.session);
+    let exit = ending::record(&mut sink.session, ended, &mut report);
     report.seconds = started.elapsed().as_secs_f64();
     let text = match report.error {
         Some(_) => String::new(),

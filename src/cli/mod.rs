@@ -8,6 +8,7 @@ mod consume;
 mod db_setup;
 mod dead_letters;
 mod doctor;
+mod ending;
 mod export;
 mod failures;
 mod gaps;

@@ -6,12 +6,12 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::Context;
-use super::output::{Outcome, Report, sentence};
+use super::output::{Outcome, Report};
+use crate::cli::ending::{self, Ended};
 use crate::db::prune::{self, What};
-use crate::db::runs::Status;
 use crate::db::{DbError, Session, clock, migrate};
-use crate::domain::{Cost, Stamp, Timeframe};
-use crate::exit::{self, Exit, UsageError};
+use crate::domain::{Stamp, Timeframe};
+use crate::exit::UsageError;
 
 pub const NAME: &str = "prune";
 /// What a run for all sources is recorded under.
@@ -58,25 +58,16 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         };
         delete(&mut session, what, source, cutoff)
     });
-    let building = match kinds.contains(&Kind::Prices) {
-        true => prune::building(session.conn()).unwrap_or_default(),
-        false => Vec::new(),
-    };
+    let mut building = Vec::new();
+    let result = result.and_then(|()| {
+        if kinds.contains(&Kind::Prices) {
+            building = prune::building(session.conn())?;
+        }
+        Ok(())
+    });
     let tally = session.tally();
-    let (mut status, mut exit, mut error) = match result.map_err(anyhow::Error::from) {
-        Ok(()) => (Status::Ok, Exit::Ok, None),
-        Err(err) if tally.written > 0 => (Status::Partial, Exit::Partial, Some(sentence(&err))),
-        Err(err) => (Status::Failed, exit::of(&err), Some(sentence(&err))),
-    };
-    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
-        && error.is_none()
-    {
-        let err = anyhow::Error::from(err);
-        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
-    }
-    report.set_tally(&tally);
-    report.status = status.name();
-    report.error = error;
+    let ended = Ended::of(&result.map_err(anyhow::Error::from), &session);
+    let exit = ending::record(&mut session, ended, &mut report);
     report.seconds = started.elapsed().as_secs_f64();
     report.more.insert("older_than".into(), json!(cutoff.to_string()));
     let kept = match tally.unchanged {

@@ -7,13 +7,12 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::output::{Outcome, Report, sentence};
+use super::output::{Outcome, Report};
 use super::{Context, heartbeat, stop};
+use crate::cli::ending::{self, Ended};
 use crate::db::publications::{self, Position, What};
-use crate::db::runs::Status;
-use crate::db::{Connection, DbError, Session, migrate};
-use crate::domain::Cost;
-use crate::exit::{self, Exit};
+use crate::db::{Connection, Session, migrate};
+use crate::exit::Exit;
 use crate::kafka::BrokerError;
 use crate::kafka::config::BrokerSettings;
 use crate::kafka::producer::{Event, EventProducer};
@@ -91,25 +90,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let runs = sending.runs;
     drop(beating);
     let tally = session.tally();
-    let (mut status, mut exit, mut error) = match result {
-        Ok(()) => (Status::Ok, Exit::Ok, None),
-        Err(err) => {
-            let lost = err.chain().any(|cause| matches!(cause.downcast_ref(), Some(DbError::LeaseLost { .. })));
-            match tally.written > 0 && !lost {
-                true => (Status::Partial, Exit::Partial, Some(sentence(&err))),
-                false => (Status::Failed, exit::of(&err), Some(sentence(&err))),
-            }
-        }
-    };
-    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
-        && error.is_none()
-    {
-        let err = anyhow::Error::from(err);
-        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
-    }
-    report.set_tally(&tally);
-    report.status = status.name();
-    report.error = error;
+    let ended = Ended::of(&result, &session);
+    let exit = ending::record(&mut session, ended, &mut report);
     report.seconds = started.elapsed().as_secs_f64();
     report.more.insert("topic".into(), json!(broker.topic));
     report.more.insert("runs_published".into(), json!(runs));

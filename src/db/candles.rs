@@ -6,14 +6,42 @@
 
 use std::sync::Arc;
 
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Double, Nullable};
 
 use super::bulk::{self, Cells, Row, Stored, Table};
 use super::error::DbError;
 use super::rollup::marks;
 use super::session::Batch;
 use super::sql::sql;
-use crate::domain::{Candle, Origin, Stamp, Timeframe};
+use crate::domain::{Bar, Candle, Origin, Stamp, Timeframe};
+
+/// A bar's columns, in the order of the table.
+#[derive(diesel::QueryableByName)]
+pub struct StoredBar {
+    #[diesel(sql_type = Double)]
+    open: f64,
+    #[diesel(sql_type = Double)]
+    high: f64,
+    #[diesel(sql_type = Double)]
+    low: f64,
+    #[diesel(sql_type = Double)]
+    close: f64,
+    #[diesel(sql_type = Nullable<Double>)]
+    volume: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    base_volume: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    market_cap: Option<f64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    samples: Option<i64>,
+}
+
+impl StoredBar {
+    pub fn bar(self) -> Bar {
+        let StoredBar { open, high, low, close, volume, base_volume, market_cap, samples } = self;
+        Bar { open, high, low, close, volume, base_volume, market_cap, samples }
+    }
+}
 
 /// A candle of a stored coin.
 #[derive(Debug, Clone, PartialEq)]

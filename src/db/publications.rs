@@ -1,14 +1,15 @@
 //! Which stored rows were sent to a topic: run by run, each with the key of the newest row that the
 //! broker took.
 
+use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Timestamp};
 
+use super::candles::StoredBar;
 use super::conn::Connection;
 use super::error::DbError;
 use super::session::Batch;
 use super::sql::{Sql, sql};
 use super::url::Backend;
-use crate::domain::Bar;
 use crate::domain::{Column, Figures, Stamp};
 use crate::events::{self, About};
 
@@ -339,22 +340,8 @@ struct CandleRow {
     timeframe: String,
     #[diesel(sql_type = Timestamp)]
     moment: chrono::NaiveDateTime,
-    #[diesel(sql_type = Double)]
-    open: f64,
-    #[diesel(sql_type = Double)]
-    high: f64,
-    #[diesel(sql_type = Double)]
-    low: f64,
-    #[diesel(sql_type = Double)]
-    close: f64,
-    #[diesel(sql_type = Nullable<Double>)]
-    volume: Option<f64>,
-    #[diesel(sql_type = Nullable<Double>)]
-    base_volume: Option<f64>,
-    #[diesel(sql_type = Nullable<Double>)]
-    market_cap: Option<f64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    samples: Option<i64>,
+    #[diesel(embed)]
+    bar: StoredBar,
     #[diesel(sql_type = Text)]
     source: String,
     #[diesel(sql_type = Text)]
@@ -369,16 +356,7 @@ impl CandleRow {
     fn event(self) -> Option<Row> {
         let moment = Stamp::from_datetime(self.moment.and_utc()).ok()?;
         let about = About { source: self.source, asset: self.source_id, symbol: self.symbol, name: self.name };
-        let bar = Bar {
-            open: self.open,
-            high: self.high,
-            low: self.low,
-            close: self.close,
-            volume: self.volume,
-            base_volume: self.base_volume,
-            market_cap: self.market_cap,
-            samples: self.samples,
-        };
+        let bar = self.bar.bar();
         let timeframe = self.timeframe.parse().ok()?;
         let payload = events::candle(&about, &self.vs_currency, timeframe, moment, &bar);
         let position =

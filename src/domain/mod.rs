@@ -28,5 +28,5 @@ pub use quote::Quote;
 pub use rate::{Rate, Rates};
 pub use reject::{Parsed, Reject};
 pub use stamp::Stamp;
-pub use ticker::{Missed, Ticker};
+pub use ticker::{Missed, Outage, Ticker};
 pub use timeframe::Timeframe;

@@ -27,3 +27,13 @@ pub struct Missed {
     pub to: Micros,
     pub reason: &'static str,
 }
+
+/// A time of which a stream's source has no quotes of a pair, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    pub source: String,
+    pub pair: String,
+    pub from_time: Micros,
+    pub to_time: Micros,
+    pub reason: String,
+}

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{About, CANDLE, OUTAGE, PRICE, QUOTE};
 use crate::domain::quote::check;
-use crate::domain::{Bar, Coin, Column, Figures, Micros, Quote, Stamp, Timeframe};
+use crate::domain::{Bar, Coin, Column, Figures, Micros, Outage, Quote, Stamp, Timeframe};
 use crate::sources::field::Field;
 
 const MAX_BYTES: usize = 1 << 20;
@@ -45,15 +45,6 @@ pub struct CandleEvent {
     pub timeframe: Timeframe,
     pub open_time: Stamp,
     pub bar: Bar,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outage {
-    pub source: String,
-    pub pair: String,
-    pub from_time: Micros,
-    pub to_time: Micros,
-    pub reason: String,
 }
 
 /// Every field that any of the events has.

@@ -13,29 +13,9 @@ use std::sync::Arc;
 
 use crate::db::DbError;
 use crate::db::candles::CandleRow;
+use crate::db::rollup::{Feed, Point};
 use crate::domain::rollup::{Roller, Settled};
 use crate::domain::{Bar, Candle, Origin, Stamp, Timeframe};
-
-/// A stored observation.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Point {
-    pub asset_id: i64,
-    pub vs_currency: Arc<str>,
-    pub at: Stamp,
-    pub price: f64,
-    pub market_cap: Option<f64>,
-}
-
-/// Rows one after the other, from wherever they are.
-pub trait Feed<T> {
-    fn next(&mut self) -> Result<Option<T>, DbError>;
-}
-
-impl<T, I: Iterator<Item = T>> Feed<T> for I {
-    fn next(&mut self) -> Result<Option<T>, DbError> {
-        Ok(Iterator::next(self))
-    }
-}
 
 /// An interval of a coin in one currency, with the candle that is stored of it.
 pub struct Interval<'a> {

@@ -366,15 +366,18 @@ fn killed_rollups_are_made_up_for(db: &TestDb) {
     let command: &[&str] = &["candles", "rollup", "--timeframe", "15m,1h,1d"];
     for part in [first, second] {
         store_all(db, part);
-        let mut spread = 0.6;
+        let (mut spread, mut is_done) = (0.6, false);
         for _ in 0..KILLS {
             let after = rand::rng().random_range(0.0..spread);
-            let mut running = db.coinetl(command).spawn();
+            // One that came to its end left nothing to do: the next has to do all of it again.
+            let rebuild: &[&str] = if is_done { &["--rebuild"] } else { &[] };
+            let mut running = db.coinetl(command).args(rebuild).spawn();
             std::thread::sleep(Duration::from_secs_f64(after));
-            if running.is_running() {
-                hits += 1;
-            } else {
+            is_done = !running.is_running();
+            if is_done {
                 spread = f64::max(after, 0.05);
+            } else {
+                hits += 1;
             }
             running.kill();
             let output = running.wait();

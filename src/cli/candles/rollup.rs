@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cli::output::{Outcome, Report, sentence};
+use crate::cli::ending::{self, Ended};
+use crate::cli::output::{Outcome, Report};
 use crate::cli::{Context, heartbeat};
 use crate::db::rollup::state;
 use crate::db::runs::Status;
 use crate::db::{DatabaseUrl, DbError, Session, clock, migrate};
 use crate::domain::{Candle, Cost, Timeframe};
-use crate::exit::{self, Exit};
+use crate::exit::Exit;
 use crate::rollup::verify::{Difference, Verified, verify};
 use crate::rollup::{build, marked};
 
@@ -72,41 +73,29 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     drop(heartbeat);
     let tally = session.tally();
     let mut text = String::new();
-    let (mut status, mut exit, mut error) = match result {
+    let ended = match result {
         Ok(Some(verified)) => {
             text = tell(&mut session, &verified, &mut report)?;
             match verified.differing {
-                0 => (Status::Ok, Exit::Ok, None),
-                many => (Status::Failed, Exit::No, Some(format!("{many} candle(s) are not what they should be"))),
+                0 => Ended::well(),
+                many => {
+                    let error = Some(format!("{many} candle(s) are not what they should be"));
+                    Ended { status: Status::Failed, exit: Exit::No, error }
+                }
             }
         }
-        Ok(None) => (Status::Ok, Exit::Ok, None),
-        Err(err) => {
-            let lost = matches!(err, DbError::LeaseLost { .. });
-            let err = anyhow::Error::from(err);
-            match tally.written > 0 && !lost {
-                true => (Status::Partial, Exit::Partial, Some(sentence(&err))),
-                false => (Status::Failed, exit::of(&err), Some(sentence(&err))),
-            }
-        }
+        Ok(None) => Ended::well(),
+        Err(err) => Ended::failed(&err.into(), tally.written > 0),
     };
-    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
-        && error.is_none()
-    {
-        let err = anyhow::Error::from(err);
-        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
-    }
-    report.set_tally(&tally);
-    report.status = status.name();
+    let exit = ending::record(&mut session, ended, &mut report);
     report.seconds = started.elapsed().as_secs_f64();
-    if !args.verify && error.is_none() {
+    if !args.verify && report.error.is_none() {
         let new = tally.written - tally.updated;
         text = format!(
             "{new} candles new, {} changed, {} unchanged ({:.1} s)",
             tally.updated, tally.unchanged, report.seconds
         );
     }
-    report.error = error;
     Ok(Outcome::new(exit, report, text))
 }
 

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::output::{Outcome, Report, sentence};
+use super::output::{Outcome, Report};
 use super::{Context, heartbeat, stop};
+use crate::cli::ending::{self, Ended};
 use crate::config::Settings;
-use crate::db::runs::{self, Status};
+use crate::db::runs::{self};
 use crate::db::{DbError, Session, migrate};
-use crate::domain::Cost;
-use crate::exit::{self, Exit};
+use crate::exit::Exit;
 use crate::kafka::BrokerError;
 use crate::kafka::config::BrokerSettings;
 use crate::sinks::stream::StreamSink;
@@ -90,7 +90,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let tally = sink.session.tally();
     let mut report = Report::new(NAME, SOURCE);
     report.run_id = Some(run_id);
-    let exit = end(&mut sink.session, result, &mut report);
+    let ended = Ended::of(&result, &sink.session);
+    let exit = ending::record(&mut sink.session, ended, &mut report);
     report.seconds = started.elapsed().as_secs_f64();
     report.more.insert("topic".into(), json!(broker.topic));
     report.more.insert("group".into(), json!(broker.group));
@@ -105,33 +106,6 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         ),
     };
     Ok(Outcome::new(exit, report, text))
-}
-
-/// Ends the run of something that writes streams, and puts into its report how it ended.
-pub fn end(session: &mut Session, result: anyhow::Result<()>, report: &mut Report) -> Exit {
-    let tally = session.tally();
-    let (mut status, mut exit, mut error) = match result {
-        Ok(()) => (Status::Ok, Exit::Ok, None),
-        Err(err) => {
-            let (status, exit) = match (tally.written > 0, exit::of(&err)) {
-                // Part is stored, and the next run may well store the rest.
-                (true, Exit::No | Exit::TryLater) => (Status::Partial, Exit::Partial),
-                (true, exit) => (Status::Partial, exit),
-                (false, exit) => (Status::Failed, exit),
-            };
-            (status, exit, Some(sentence(&err)))
-        }
-    };
-    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
-        && error.is_none()
-    {
-        let err = anyhow::Error::from(err);
-        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
-    }
-    report.set_tally(&tally);
-    report.status = status.name();
-    report.error = error;
-    exit
 }
 
 fn open(settings: &Settings, broker: &BrokerSettings) -> Result<StreamSink, DbError> {

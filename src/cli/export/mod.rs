@@ -11,13 +11,14 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::output::{Outcome, Report, sentence};
+use super::output::{Outcome, Report};
 use super::{Context, heartbeat, stop};
+use crate::cli::ending::{self, Ended};
 use crate::db::export::{self, Selection, Table};
 use crate::db::runs::Status;
 use crate::db::{Session, migrate};
-use crate::domain::{Cost, Stamp, Timeframe};
-use crate::exit::{self, Exit, UsageError};
+use crate::domain::{Stamp, Timeframe};
+use crate::exit::{Exit, UsageError};
 use crate::sinks::files::Format;
 use crate::sinks::files::folder::{Folder, MANIFEST};
 
@@ -197,7 +198,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         .map_err(anyhow::Error::from)
         .and_then(|_| write(database, &folder, &request, &asked_to_stop));
     drop(beating);
-    let (mut status, mut exit, mut error, mut text) = (Status::Ok, Exit::Ok, None, String::new());
+    let (mut ended, mut text) = (Ended::well(), String::new());
     match result {
         Ok(done) => {
             let Done { rows, files, dataset, unknown } = &done;
@@ -208,11 +209,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
                 Ok(())
             });
             if let Err(err) = counted {
-                let err = anyhow::Error::from(err);
-                (status, exit, error) = (Status::Partial, exit::of(&err), Some(sentence(&err)));
+                // The files are there all the same.
+                ended = Ended { status: Status::Partial, ..Ended::failed(&err.into(), false) };
             } else if !unknown.is_empty() {
                 let why = format!("no coin has the id {}; the others are exported", unknown.join(", "));
-                (status, exit, error) = (Status::Partial, Exit::Partial, Some(why));
+                ended = Ended { status: Status::Partial, exit: Exit::Partial, error: Some(why) };
             }
             report.more.insert("files".into(), json!(files));
             report.more.insert("dataset".into(), json!(dataset));
@@ -224,22 +225,14 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
             );
         }
         Err(err) => {
-            (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
+            ended = Ended::failed(&err, false);
             report.more.insert("files".into(), json!([]));
         }
     }
-    report.set_tally(&session.tally());
-    if let Err(err) = session.finish(status, error.as_deref(), Cost::default())
-        && error.is_none()
-    {
-        let err = anyhow::Error::from(err);
-        (status, exit, error) = (Status::Failed, exit::of(&err), Some(sentence(&err)));
-    }
-    report.status = status.name();
+    let exit = ending::record(&mut session, ended, &mut report);
     report.more.insert("out".into(), json!(folder.path()));
     report.more.insert("manifest".into(), json!(folder.path().join(MANIFEST)));
     report.seconds = started.elapsed().as_secs_f64();
-    let text = if error.is_some() { String::new() } else { text };
-    report.error = error;
+    let text = if report.error.is_some() { String::new() } else { text };
     Ok(Outcome::new(exit, report, text))
 }

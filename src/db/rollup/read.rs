@@ -9,24 +9,21 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text, Timestamp};
-
+use super::records::{Group, Names, load};
+use super::{Feed, Point};
 use crate::db::candles::CandleRow;
+use crate::db::conn::Opened;
 #[cfg(feature = "postgres")]
 use crate::db::conn::{Absent, open};
-use crate::db::conn::{ConnectionBackend, Opened};
 use crate::db::error::DbError;
-use crate::db::sql::{Sql, Value, sql};
-use crate::db::sqlite_raw;
+use crate::db::sql::{Sql, sql};
 use crate::db::url::{Backend, DatabaseUrl};
-use crate::domain::{Bar, Candle, Origin, Stamp, Timeframe};
-use crate::rollup::{Feed, Point};
+use crate::domain::{Stamp, Timeframe};
 
 const POINTS_A_PAGE: i64 = 20_000;
 const CANDLES_A_PAGE: i64 = 2_000;
 /// Coins, currencies and timeframes with candles that are looked up at a time.
 const GROUPS_A_PAGE: i64 = 5_000;
-const DOING: &str = "reading what is to be folded";
 
 /// A connection that feeds share.
 pub type Reader = RefCell<Opened>;
@@ -365,200 +362,5 @@ impl Feed<CandleRow> for Candles<'_> {
             }
             self.streams.sort_by_key(|stream| std::cmp::Reverse(stream.timeframe));
         }
-    }
-}
-
-/// A coin, a currency and a timeframe.
-struct Group(i64, Arc<str>, Timeframe);
-
-/// One text for each currency, however often it is read.
-#[derive(Default)]
-pub struct Names(Vec<Arc<str>>);
-
-impl Names {
-    fn of(name: &Arc<str>) -> Names {
-        Names(vec![name.clone()])
-    }
-
-    pub fn get(&mut self, name: &str) -> Arc<str> {
-        // The same as last time, mostly.
-        if let Some(at) = self.0.iter().rposition(|known| **known == *name) {
-            let last = self.0.len() - 1;
-            self.0.swap(at, last);
-            return self.0[last].clone();
-        }
-        let name: Arc<str> = name.into();
-        self.0.push(name.clone());
-        name
-    }
-}
-
-/// What a row of a result is read as.
-trait Record: Sized {
-    /// The row as diesel reads it.
-    type Row: diesel::QueryableByName<ConnectionBackend> + 'static;
-    fn of_row(row: Self::Row, names: &mut Names) -> Option<Self>;
-    fn of_sqlite(row: &rusqlite::Row<'_>, names: &mut Names) -> rusqlite::Result<Option<Self>>;
-}
-
-fn load<T: Record>(opened: &mut Opened, select: Sql, names: &mut Names) -> Result<Vec<T>, DbError> {
-    let broken = || DbError::Query { doing: DOING, why: "a row of it can't be read".to_owned() };
-    if opened.conn.backend() != Backend::Sqlite {
-        let rows = select.load::<T::Row>(&mut opened.conn, DOING)?;
-        return rows.into_iter().map(|row| T::of_row(row, names).ok_or_else(broken)).collect();
-    }
-    let failed = |err: rusqlite::Error| sqlite_raw::failed(DOING, &err);
-    let conn = sqlite_raw::below(opened.raw.as_ref(), DOING)?;
-    let (text, values) = select.into_parts();
-    let mut statement = conn.prepare_cached(&text).map_err(failed)?;
-    for (place, value) in values.iter().enumerate() {
-        let bound = match value {
-            Value::Int(value) => statement.raw_bind_parameter(place + 1, value),
-            Value::MaybeInt(value) => statement.raw_bind_parameter(place + 1, value),
-            Value::Double(value) => statement.raw_bind_parameter(place + 1, value),
-            Value::Text(value) => statement.raw_bind_parameter(place + 1, value),
-            Value::MaybeText(value) => statement.raw_bind_parameter(place + 1, value),
-        };
-        bound.map_err(failed)?;
-    }
-    let (mut rows, mut records) = (statement.raw_query(), Vec::new());
-    while let Some(row) = rows.next().map_err(failed)? {
-        records.push(T::of_sqlite(row, names).map_err(failed)?.ok_or_else(broken)?);
-    }
-    Ok(records)
-}
-
-#[derive(diesel::QueryableByName)]
-struct PointRow {
-    #[diesel(sql_type = BigInt)]
-    asset_id: i64,
-    #[diesel(sql_type = Text)]
-    vs_currency: String,
-    #[diesel(sql_type = Timestamp)]
-    moment: chrono::NaiveDateTime,
-    #[diesel(sql_type = Double)]
-    price: f64,
-    #[diesel(sql_type = Nullable<Double>)]
-    market_cap: Option<f64>,
-}
-
-impl Record for Point {
-    type Row = PointRow;
-
-    fn of_row(row: PointRow, names: &mut Names) -> Option<Point> {
-        let PointRow { asset_id, vs_currency, moment, price, market_cap } = row;
-        let at = Stamp::from_datetime(moment.and_utc()).ok()?;
-        Some(Point { asset_id, vs_currency: names.get(&vs_currency), at, price, market_cap })
-    }
-
-    fn of_sqlite(row: &rusqlite::Row<'_>, names: &mut Names) -> rusqlite::Result<Option<Point>> {
-        let Some(at) = Stamp::of_text(row.get_ref(2)?.as_bytes()?) else { return Ok(None) };
-        Ok(Some(Point {
-            asset_id: row.get(0)?,
-            vs_currency: names.get(row.get_ref(1)?.as_str()?),
-            at,
-            price: row.get(3)?,
-            market_cap: row.get(4)?,
-        }))
-    }
-}
-
-#[derive(diesel::QueryableByName)]
-struct StoredRow {
-    #[diesel(sql_type = BigInt)]
-    asset_id: i64,
-    #[diesel(sql_type = Text)]
-    vs_currency: String,
-    #[diesel(sql_type = Text)]
-    timeframe: String,
-    #[diesel(sql_type = Timestamp)]
-    moment: chrono::NaiveDateTime,
-    #[diesel(sql_type = Double)]
-    open: f64,
-    #[diesel(sql_type = Double)]
-    high: f64,
-    #[diesel(sql_type = Double)]
-    low: f64,
-    #[diesel(sql_type = Double)]
-    close: f64,
-    #[diesel(sql_type = Nullable<Double>)]
-    volume: Option<f64>,
-    #[diesel(sql_type = Nullable<Double>)]
-    base_volume: Option<f64>,
-    #[diesel(sql_type = Nullable<Double>)]
-    market_cap: Option<f64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    samples: Option<i64>,
-    #[diesel(sql_type = Text)]
-    origin: String,
-    #[diesel(sql_type = Bool)]
-    is_final: bool,
-}
-
-impl Record for CandleRow {
-    type Row = StoredRow;
-
-    fn of_row(row: StoredRow, names: &mut Names) -> Option<CandleRow> {
-        let bar = Bar {
-            open: row.open,
-            high: row.high,
-            low: row.low,
-            close: row.close,
-            volume: row.volume,
-            base_volume: row.base_volume,
-            market_cap: row.market_cap,
-            samples: row.samples,
-        };
-        let candle = Candle {
-            timeframe: row.timeframe.parse().ok()?,
-            open_time: Stamp::from_datetime(row.moment.and_utc()).ok()?,
-            bar,
-            origin: Origin::of_name(&row.origin)?,
-            is_final: row.is_final,
-        };
-        Some(CandleRow { asset_id: row.asset_id, vs_currency: names.get(&row.vs_currency), candle })
-    }
-
-    fn of_sqlite(row: &rusqlite::Row<'_>, names: &mut Names) -> rusqlite::Result<Option<CandleRow>> {
-        let bar = Bar {
-            open: row.get(4)?,
-            high: row.get(5)?,
-            low: row.get(6)?,
-            close: row.get(7)?,
-            volume: row.get(8)?,
-            base_volume: row.get(9)?,
-            market_cap: row.get(10)?,
-            samples: row.get(11)?,
-        };
-        let timeframe = row.get_ref(2)?.as_str()?.parse();
-        let open_time = Stamp::of_text(row.get_ref(3)?.as_bytes()?);
-        let origin = Origin::of_name(row.get_ref(12)?.as_str()?);
-        let (Ok(timeframe), Some(open_time), Some(origin)) = (timeframe, open_time, origin) else { return Ok(None) };
-        let candle = Candle { timeframe, open_time, bar, origin, is_final: row.get(13)? };
-        Ok(Some(CandleRow { asset_id: row.get(0)?, vs_currency: names.get(row.get_ref(1)?.as_str()?), candle }))
-    }
-}
-
-#[derive(diesel::QueryableByName)]
-struct GroupRow {
-    #[diesel(sql_type = BigInt)]
-    asset_id: i64,
-    #[diesel(sql_type = Text)]
-    vs_currency: String,
-    #[diesel(sql_type = Text)]
-    timeframe: String,
-}
-
-impl Record for Group {
-    type Row = GroupRow;
-
-    fn of_row(row: GroupRow, names: &mut Names) -> Option<Group> {
-        Some(Group(row.asset_id, names.get(&row.vs_currency), row.timeframe.parse().ok()?))
-    }
-
-    fn of_sqlite(row: &rusqlite::Row<'_>, names: &mut Names) -> rusqlite::Result<Option<Group>> {
-        let timeframe = row.get_ref(2)?.as_str()?.parse().ok();
-        let (asset_id, vs_currency) = (row.get(0)?, names.get(row.get_ref(1)?.as_str()?));
-        Ok(timeframe.map(|timeframe| Group(asset_id, vs_currency, timeframe)))
     }
 }

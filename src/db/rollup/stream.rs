@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use diesel::connection::SimpleConnection;
 
-use super::read::Names;
+use super::records::Names;
+use super::{Feed, Point};
 use crate::db::any::AnyConnection;
 use crate::db::bulk::postgres::{CopyInto, Target, copy_out};
 use crate::db::conn::Opened;
 use crate::db::error::{DbError, Doing, classify};
 use crate::db::pg_copy::{EPOCH_2000_US, HEADER};
 use crate::domain::Stamp;
-use crate::rollup::{Feed, Point};
 
 const DOING: &str = "reading prices";
 

@@ -12,7 +12,7 @@ use super::error::DbError;
 use super::session::Batch;
 use super::sql::sql;
 use super::url::Backend;
-use crate::events::Outage;
+use crate::domain::Outage;
 
 pub use quotes::{QuoteRow, extremes, insert_quotes, last_sequence, save_extremes, stored_sequences};
 pub use windows::{WindowKey, merge_windows};
