@@ -61,6 +61,8 @@ pub struct Settings {
     pub backoff: Duration,
     /// What a new database is filled from.
     pub seed_archive: Option<PathBuf>,
+    /// The cache that servers share. It may hold a password.
+    pub redis_url: Option<SecretString>,
     pub rust_log: Option<String>,
     /// Where `.env` was read from, if there is one.
     pub dot_env: Option<PathBuf>,
@@ -148,6 +150,7 @@ impl Settings {
             timeout: duration(env, "COINETL_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT),
             backoff: duration(env, "COINETL_BACKOFF")?.unwrap_or(DEFAULT_BACKOFF),
             seed_archive: env.get("COINETL_SEED_ARCHIVE").map(PathBuf::from),
+            redis_url: env.get("REDIS_URL").map(SecretString::from),
             rust_log: env.get("RUST_LOG"),
             dot_env: env.file.clone(),
         })

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::api::state::StartError;
 use crate::config::ConfigError;
 use crate::db::DbError;
 use crate::gate::OverBudget;
@@ -41,7 +42,7 @@ pub fn of(err: &anyhow::Error) -> Exit {
 }
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
-    if cause.is::<ConfigError>() {
+    if cause.is::<ConfigError>() || cause.is::<StartError>() {
         return Some(Exit::Config);
     }
     if cause.is::<OverBudget>() {

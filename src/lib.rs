@@ -9,7 +9,10 @@
 //! vendor HTTP ─ wire ─ parse ─► domain ─► pipeline ─► database
 //!                                            └─► report: stdout, runs, exit code
 //! ```
+//!
+//! Whoever looks goes the other way: `api` and `plot` read through `db` and change nothing.
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod db;

@@ -27,6 +27,7 @@ mod publish;
 mod quotes;
 mod run;
 mod sandbox;
+mod serve;
 mod stop;
 
 use std::process::ExitCode;
@@ -121,6 +122,8 @@ enum Command {
     Prune(prune::Args),
     /// Try everything that a run needs, and say what to do about what is not well
     Doctor(doctor::Args),
+    /// Serve the REST API, its documentation and the dashboard
+    Serve(serve::Args),
     /// Serve a stand-in for the vendors' APIs with generated data
     Sandbox(sandbox::Args),
     /// Print the completions of a shell
@@ -309,6 +312,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Export(args) => export::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
+        Command::Serve(args) => serve::run(args, context),
         Command::Sandbox(args) => sandbox::run(args, context),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::man(args),
@@ -333,6 +337,7 @@ impl Command {
             Command::Export(args) => args.name(),
             Command::Prune(_) => prune::NAME,
             Command::Doctor(_) => doctor::NAME,
+            Command::Serve(_) => serve::NAME,
             Command::Sandbox(_) => "sandbox",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
@@ -342,7 +347,7 @@ impl Command {
     /// Whether it only reads or deletes what is stored, whoever it came from.
     fn calls_nobody(&self) -> bool {
         match self {
-            Command::Export(_) | Command::Prune(_) => true,
+            Command::Export(_) | Command::Prune(_) | Command::Serve(_) => true,
             Command::Gaps(args) => !args.repair,
             _ => false,
         }
@@ -365,7 +370,7 @@ impl Command {
 
     /// A server says what it does; a batch job is quiet when all is well.
     fn tells_its_story(&self) -> bool {
-        matches!(self, Command::Sandbox(_) | Command::Consume(_))
+        matches!(self, Command::Sandbox(_) | Command::Consume(_) | Command::Serve(_))
     }
 }
 

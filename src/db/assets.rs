@@ -47,6 +47,23 @@ pub fn sources(conn: &mut Connection) -> Result<Vec<String>, DbError> {
     Ok(read.load::<Row>(conn, "reading the stored sources")?.into_iter().map(|row| row.source).collect())
 }
 
+/// Whose coins are meant where nobody says: the first of `preferred` (at least one) that has any; else those of
+/// the only source there is.
+pub fn meant_source(conn: &mut Connection, preferred: &[String]) -> Result<String, DbError> {
+    let read = "SELECT COUNT(*) AS n FROM (SELECT 1 AS one FROM assets WHERE source = ? LIMIT 1) a";
+    for name in preferred {
+        let found = sql(read).bind(name.as_str()).first::<Number>(conn, "looking for a source's coins")?;
+        if found.is_some_and(|found| found.n > 0) {
+            return Ok(name.clone());
+        }
+    }
+    let mut stored = sources(conn)?;
+    Ok(match stored.len() {
+        1 => stored.swap_remove(0),
+        _ => preferred.first().cloned().unwrap_or_default(),
+    })
+}
+
 /// The stored ones among `source_ids`, by their source id.
 pub fn find<'a>(
     conn: &mut Connection,

@@ -85,12 +85,18 @@ pub fn state(conn: &mut Connection) -> Result<State, DbError> {
 /// Opens a database whose schema is exactly this binary's.
 pub fn open_current(url: &DatabaseUrl) -> Result<Opened, DbError> {
     let mut opened = open(url, Absent::Fail)?;
-    let state = state(&mut opened.conn)?;
+    fits(&mut opened.conn)?;
+    Ok(opened)
+}
+
+/// Whether the schema is exactly this binary's.
+pub fn fits(conn: &mut Connection) -> Result<(), DbError> {
+    let state = state(conn)?;
     if let Some(version) = state.unknown {
         return Err(DbError::SchemaNewer { version });
     }
     match state.pending.len() {
-        0 => Ok(opened),
+        0 => Ok(()),
         pending => Err(DbError::SchemaOlder { pending }),
     }
 }

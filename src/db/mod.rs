@@ -25,6 +25,7 @@ pub mod lease;
 pub mod migrate;
 #[cfg(feature = "postgres")]
 mod pg_copy;
+pub mod pool;
 pub mod prices;
 pub mod prune;
 pub mod publications;
@@ -37,11 +38,13 @@ mod sqlite_raw;
 pub mod stream;
 mod transaction;
 mod url;
+pub mod version;
 pub mod views;
 
 pub use any::AnyConnection;
 pub use conn::{Absent, Connection, Opened, open};
 pub use error::DbError;
+pub use pool::Pool;
 pub use session::Session;
 pub use shared::Shared;
 pub use url::{Backend, DatabaseUrl, DatabaseUrlError};

@@ -84,6 +84,12 @@ impl Stamp {
         DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default().naive_utc()
     }
 
+    /// `YYYY-MM-DDTHH:MM:SS.fffZ`, as RFC 3339 has it.
+    pub fn rfc3339(self) -> String {
+        let text = self.text();
+        format!("{}T{}Z", &text.as_str()[..10], &text.as_str()[11..])
+    }
+
     /// `YYYY-MM-DD HH:MM:SS.fff`, the fixed width that sorts as text; written by hand because a
     /// bulk load spends more time in a format engine than in the database.
     pub fn text(self) -> StampText {

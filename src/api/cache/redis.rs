@@ -1,0 +1,106 @@
+//! The cache and the version that several servers share. Whatever Redis does, it costs speed only.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands, Client, RedisError, Script};
+use secrecy::ExposeSecret;
+
+use super::super::reply::Answer;
+use super::super::state::StartError;
+use crate::db::DatabaseUrl;
+use crate::db::version::Version;
+
+/// A slower Redis is none.
+const PATIENCE: Duration = Duration::from_millis(500);
+const KEPT_FOR_S: u64 = 60;
+/// One answer must not push out all others.
+const LARGEST: usize = 16 << 20;
+
+pub struct Redis {
+    connection: ConnectionManager,
+    /// Of this database, and of this form of what is kept.
+    prefix: String,
+    raise: Script,
+    /// Whether it was told that Redis is gone.
+    gone: AtomicBool,
+}
+
+impl Redis {
+    /// Does not need Redis to be there yet.
+    pub async fn new(url: &secrecy::SecretString, database: &DatabaseUrl) -> Result<Redis, StartError> {
+        let wrong = |err: RedisError| StartError::RedisUrl(err.to_string());
+        let client = Client::open(url.expose_secret()).map_err(wrong)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE))
+            .set_number_of_retries(0);
+        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(wrong)?;
+        let of = xxhash_rust::xxh3::xxh3_64(database.to_string().as_bytes());
+        Ok(Redis {
+            connection,
+            prefix: format!("coinetl:1:{of:016x}"),
+            raise: Script::new(
+                "local known = tonumber(redis.call('GET', KEYS[1]) or '0') \
+                 if tonumber(ARGV[1]) > known then redis.call('SET', KEYS[1], ARGV[1]) end",
+            ),
+            gone: AtomicBool::new(false),
+        })
+    }
+
+    /// The newest version that any server told; `None` when Redis does not answer.
+    pub async fn version(&self) -> Option<Version> {
+        let key = format!("{}:version", self.prefix);
+        let read: Result<Option<Version>, _> = self.connection.clone().get(key).await;
+        self.told(read).map(Option::unwrap_or_default)
+    }
+
+    pub async fn raise(&self, version: Version) {
+        let key = format!("{}:version", self.prefix);
+        let raised: Result<(), _> = self.raise.key(key).arg(version).invoke_async(&mut self.connection.clone()).await;
+        self.told(raised);
+    }
+
+    pub async fn get(&self, version: Version, key: &str) -> Option<Answer> {
+        if self.gone.load(Ordering::Relaxed) {
+            return None;
+        }
+        let read: Result<Option<Vec<u8>>, _> = self.connection.clone().get(self.place(version, key)).await;
+        self.told(read).flatten().and_then(|bytes| Answer::from_bytes(&bytes)).filter(|a| a.version == version)
+    }
+
+    pub async fn put(&self, version: Version, key: &str, answer: &Answer) {
+        if self.gone.load(Ordering::Relaxed) {
+            return;
+        }
+        let bytes = answer.to_bytes();
+        if bytes.len() <= LARGEST {
+            let place = self.place(version, key);
+            let put: Result<(), _> = self.connection.clone().set_ex(place, bytes, KEPT_FOR_S).await;
+            self.told(put);
+        }
+    }
+
+    fn place(&self, version: Version, key: &str) -> String {
+        format!("{}:{version}:{key}", self.prefix)
+    }
+
+    /// Tells once that Redis is gone, and once that it is back.
+    fn told<T>(&self, ended: Result<T, RedisError>) -> Option<T> {
+        match ended {
+            Ok(value) => {
+                if self.gone.swap(false, Ordering::Relaxed) {
+                    log::info!("the shared cache (REDIS_URL) is back");
+                }
+                Some(value)
+            }
+            Err(err) => {
+                if !self.gone.swap(true, Ordering::Relaxed) {
+                    log::warn!("the shared cache (REDIS_URL) does not answer ({err}); going on without it, slower");
+                }
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The REST API: HTTP only. Queries are in `db`, pages in `web`.
+//!
+//! ```text
+//! request → parameters (typed, checked) → cache, by the version of the data ─┬→ answer
+//!                                          └ miss: one read on a snapshot ───┘
+//! ```
+
+pub mod error;
+pub mod params;
+pub mod reply;
+pub mod server;
+pub mod state;
+
+mod cache;
+mod health;
+mod layers;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use error::ApiError;
+pub use state::State;
+
+/// What every path has in common.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "coinetl",
+    description = "Crypto market data out of your own database: what was stored, how old it is and where it came from."
+))]
+struct Document;
+
+/// All paths of the API, and the document that describes them.
+pub fn router(state: State) -> Router {
+    let (router, document) =
+        OpenApiRouter::with_openapi(Document::openapi()).routes(routes!(health::healthz)).split_for_parts();
+    let _ = document;
+    layers::around(router.fallback(error::unknown_path), &state).with_state(state)
+}

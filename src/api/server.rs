@@ -1,0 +1,83 @@
+//! The loop that accepts connections: with a limit for slow ones, and a graceful end.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::{Request, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
+
+/// Connections at once; more wait to be accepted.
+const MOST_CONNECTIONS: usize = 2_000;
+/// A request's header must be there by then, and the next one of an idle connection.
+const HEADER_PATIENCE: Duration = Duration::from_secs(30);
+/// A client that takes nothing for so long is gone.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long answers may still be sent after the order to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves until `stop` resolves, then lets answers end that have begun.
+pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    let mut stop = std::pin::pin!(stop);
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let place = tokio::select! {
+            place = places.clone().acquire_owned() => place,
+            () = &mut stop => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        // The semaphore is never closed.
+        let Ok(place) = place else { break };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                // Out of file handles, most likely: others are given back soon.
+                log::warn!("a connection can't be accepted: {err}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let router = router.clone();
+        let handle = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.clone().oneshot(request)
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_PATIENCE)
+            .serve_connection(TokioIo::new(Box::pin(patient(stream))), handle);
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _place = place;
+            // The client went away, or was too slow: nobody is left to tell.
+            if let Err(err) = watched.await {
+                log::debug!("a connection ended: {err}");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        log::warn!("some answers were not taken within {} s; their connections are closed", GRACE.as_secs());
+    }
+}
+
+fn patient(stream: TcpStream) -> TimeoutStream<TcpStream> {
+    // Small answers must not wait for the next packet.
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_PATIENCE));
+    stream
+}

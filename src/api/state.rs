@@ -1,0 +1,131 @@
+//! What every handler works with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cache::Cache;
+use super::error::ApiError;
+use super::reply::{Answer, Draft};
+use crate::db::{Connection, DatabaseUrl, Pool, assets};
+
+/// How the API is served.
+#[derive(Debug)]
+pub struct Options {
+    pub database_url: DatabaseUrl,
+    /// The sources that are meant where a request names none: the first that has coins.
+    pub sources: Vec<String>,
+    /// Of one cache shared by several servers; `None` = in the process alone.
+    pub redis_url: Option<secrecy::SecretString>,
+    /// Reading connections.
+    pub connections: u32,
+    /// How long a read may take.
+    pub longest_read: Duration,
+    /// What the cache may hold, in bytes.
+    pub cache_bytes: u64,
+    /// Requests a second of one client; 0 = any number.
+    pub rate_limit: u32,
+    /// Data older than this is shown as stale.
+    pub stale_after: Duration,
+}
+
+/// Why the API can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("REDIS_URL is not usable ({0}); use redis://host:6379, or leave it out for a cache in the process")]
+    RedisUrl(String),
+}
+
+/// Cheap to clone: all of it is shared.
+#[derive(Clone)]
+pub struct State(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    reader: Reader,
+    cache: Cache,
+    stopping: tokio::sync::watch::Sender<bool>,
+}
+
+impl State {
+    pub async fn new(options: Options) -> Result<State, StartError> {
+        let reader = Reader {
+            pool: Pool::new(&options.database_url, options.connections, options.longest_read),
+            turns: Arc::new(tokio::sync::Semaphore::new(options.connections as usize)),
+        };
+        let cache = Cache::new(&options, reader.clone()).await?;
+        let (stopping, _) = tokio::sync::watch::channel(false);
+        Ok(State(Arc::new(Inner { options, reader, cache, stopping })))
+    }
+
+    /// Ends what would go on for ever, such as streams of events.
+    pub fn stop(&self) {
+        self.0.stopping.send_replace(true);
+    }
+
+    /// Turns true when the server stops.
+    pub fn stopping(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.0.stopping.subscribe()
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// The source that a request is about: the one it names, or the one that is meant.
+    pub fn source(&self, conn: &mut Connection, named: Option<&str>) -> Result<String, ApiError> {
+        match named {
+            Some(named) => Ok(named.to_owned()),
+            None => Ok(assets::meant_source(conn, &self.0.options.sources)?),
+        }
+    }
+
+    pub fn reader(&self) -> &Reader {
+        &self.0.reader
+    }
+
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// An answer by its key: from the cache where it is that of the newest data, else by `work`. The key
+    /// names the path and every parameter in one spelling; asked for by many at once, `work` runs once.
+    pub async fn answer<F>(&self, key: String, work: F) -> Result<Arc<Answer>, ApiError>
+    where
+        F: Fn(&mut Connection) -> Result<Draft, ApiError> + Send + Sync + 'static,
+    {
+        self.0.cache.answer(key, work).await
+    }
+}
+
+/// Reads the database off the async threads.
+#[derive(Clone)]
+pub struct Reader {
+    pool: Pool,
+    /// Waited for without a thread.
+    turns: Arc<tokio::sync::Semaphore>,
+}
+
+impl Reader {
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Runs a read on a snapshot, on a thread that may block.
+    pub async fn read<T, F>(&self, work: F) -> Result<crate::db::pool::Seen<T>, ApiError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Connection) -> Result<T, ApiError> + Send + 'static,
+    {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
+        // The semaphore is never closed.
+        let Ok(Ok(turn)) = turn else { return Err(ApiError::Busy) };
+        let pool = self.pool.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            pool.read(work)
+        });
+        // A panic was logged where it happened.
+        read.await.unwrap_or(Err(ApiError::Broken))
+    }
+}

@@ -1,0 +1,87 @@
+//! `serve`: the REST API, its documentation and the dashboard over the stored data.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::budget::Label;
+use super::output::{Outcome, Report};
+use super::{Context, Output, stop};
+use crate::api::state::Options;
+use crate::api::{self, State, server};
+use crate::db::migrate;
+use crate::exit::{Exit, UsageError};
+
+pub const NAME: &str = "serve";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address to listen on; port 0 picks a free one. Others than this host can reach it only where this says so
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    bind: SocketAddr,
+    /// Connections to the database at once
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    connections: u32,
+    /// Longest read of the database
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// MiB of answers to keep in this process
+    #[arg(long, default_value_t = 32, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    cache: u32,
+    /// Requests a second of one address; 0 = any number
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    rate_limit: u32,
+    /// Data older than this is shown as stale
+    #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    stale_after: Duration,
+}
+
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let settings = &context.settings;
+    let chosen = context.stored_source(&mut migrate::open_current(&settings.database_url)?.conn)?;
+    let sources = match chosen {
+        Some(chosen) => vec![chosen],
+        // The quickstart's data may be made up.
+        None => Label::Unsure.names(settings.source),
+    };
+    if args.timeout.is_zero() {
+        return Err(UsageError("--timeout must be longer than nothing, such as 10s".to_owned()).into());
+    }
+    let options = Options {
+        database_url: settings.database_url.clone(),
+        sources: sources.clone(),
+        redis_url: settings.redis_url.clone(),
+        connections: args.connections,
+        longest_read: args.timeout,
+        cache_bytes: u64::from(args.cache) << 20,
+        rate_limit: args.rate_limit,
+        stale_after: args.stale_after,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let state = State::new(options).await?;
+        let listener = tokio::net::TcpListener::bind(args.bind).await.map_err(|err| {
+            let bind = args.bind;
+            UsageError(format!("nothing can be served on {bind} ({err}); choose another address with --bind"))
+        })?;
+        let addr = listener.local_addr()?;
+        // Before the line below: whoever reads it may ask us to stop at once.
+        let asked = stop::asked();
+        let line = format!("coinetl serve: http://{addr} (dashboard at /, API at /docs, figures at /metrics)");
+        // Whoever started us may not read it. For programs stdout carries the result alone.
+        let _ = match context.output {
+            Output::Text => writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush()),
+            Output::Json => writeln!(std::io::stderr(), "{line}"),
+        };
+        let router = api::router(state.clone());
+        let stopping = async {
+            asked.await;
+            state.stop();
+        };
+        server::serve(listener, router, stopping).await;
+        anyhow::Ok(())
+    })?;
+    // A read that is still at it is not waited for.
+    runtime.shutdown_background();
+    Ok(Outcome::new(Exit::Ok, Report::new(NAME, &sources[0]), String::new()))
+}
