@@ -101,7 +101,7 @@ def binary(name):
 def build():
     """Builds the binary and the driver, and keeps copies: cargo may replace its own at any time."""
     command = ["cargo", "build", "--release", "--locked", "--features", "full", "--bin", "coinetl"]
-    command += ["--bench", "price_sink", "--bench", "quote_stream", "--message-format", "json-render-diagnostics"]
+    command += ["--bench", "price_sink", "--bench", "quote_stream", "--bench", "http_load", "--message-format", "json-render-diagnostics"]
     say(" ".join(command[:7]) + " …")
     done = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
