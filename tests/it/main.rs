@@ -9,6 +9,7 @@ mod support;
 
 mod assets;
 mod backfill;
+mod browser_itself;
 mod budget;
 mod candles;
 mod coinbase;

@@ -3,6 +3,7 @@
 // Not every build of the suite uses every tool.
 #![allow(dead_code)]
 
+pub mod browser;
 pub mod cmc;
 pub mod exchange;
 pub mod gecko;
