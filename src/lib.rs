@@ -22,6 +22,7 @@ pub mod exit;
 pub mod gate;
 pub mod kafka;
 pub mod pipeline;
+pub mod plot;
 pub mod rollup;
 pub mod sandbox;
 pub mod sinks;
