@@ -13,6 +13,8 @@ mod newest;
 mod redis;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use moka::future;
@@ -29,29 +31,32 @@ use crate::db::version::Version;
 /// However the data may have changed (somebody's own SQL is not seen), no answer is older.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-type Key = (Version, Arc<str>);
+/// How often the database was restored, the version, the question.
+type Key = (u64, Version, Arc<str>);
 
 pub struct Cache {
     reader: Reader,
     local: future::Cache<Key, Arc<Answer>>,
     redis: Option<Redis>,
     newest: Arc<Newest>,
+    /// Restores that the other servers were told of.
+    told_restores: AtomicU64,
     figures: Figures,
 }
 
 /// How well the cache does.
 #[derive(Debug, Default)]
 pub struct Figures {
-    pub hits: std::sync::atomic::AtomicU64,
-    pub shared_hits: std::sync::atomic::AtomicU64,
-    pub misses: std::sync::atomic::AtomicU64,
+    pub hits: AtomicU64,
+    pub shared_hits: AtomicU64,
+    pub misses: AtomicU64,
 }
 
 impl Cache {
     pub async fn new(options: &Options, reader: Reader) -> Result<Cache, super::state::StartError> {
         let local = future::Cache::builder()
             .max_capacity(options.cache_bytes)
-            .weigher(|(_, key): &Key, answer: &Arc<Answer>| answer.weight().saturating_add(key.len() as u32))
+            .weigher(|(_, _, key): &Key, answer: &Arc<Answer>| answer.weight().saturating_add(key.len() as u32))
             .time_to_live(KEPT_FOR)
             .build();
         let redis = match &options.redis_url {
@@ -60,7 +65,7 @@ impl Cache {
         };
         let newest = Newest::new(reader.clone());
         tokio::spawn(newest::keep_looking(Arc::downgrade(&newest)));
-        Ok(Cache { reader, local, redis, newest, figures: Figures::default() })
+        Ok(Cache { reader, local, redis, newest, told_restores: AtomicU64::new(0), figures: Figures::default() })
     }
 
     /// Tells each version that is seen from now on.
@@ -81,7 +86,6 @@ impl Cache {
     where
         F: Fn(&mut Connection) -> Result<Draft, ApiError> + Send + Sync + 'static,
     {
-        use std::sync::atomic::Ordering::Relaxed;
         let key: Arc<str> = key.into();
         let version = self.version().await?;
         let mut missed = false;
@@ -89,7 +93,11 @@ impl Cache {
             missed = true;
             self.make(version, key.clone(), work).await
         };
-        let answer = self.local.try_get_with((version, key.clone()), make).await.map_err(|err| (*err).clone())?;
+        let answer = self
+            .local
+            .try_get_with((self.newest.restores(), version, key.clone()), make)
+            .await
+            .map_err(|err| (*err).clone())?;
         if !missed {
             self.figures.hits.fetch_add(1, Relaxed);
         }
@@ -100,7 +108,6 @@ impl Cache {
     where
         F: Fn(&mut Connection) -> Result<Draft, ApiError> + Send + Sync + 'static,
     {
-        use std::sync::atomic::Ordering::Relaxed;
         if let Some(redis) = &self.redis
             && let Some(answer) = redis.get(version, &key).await
         {
@@ -116,7 +123,7 @@ impl Cache {
             if let Some(redis) = &self.redis {
                 redis.raise(seen.version).await;
             }
-            self.local.insert((seen.version, key.clone()), answer.clone()).await;
+            self.local.insert((self.newest.restores(), seen.version, key.clone()), answer.clone()).await;
         }
         if let Some(redis) = &self.redis {
             redis.put(seen.version, &key, &answer).await;
@@ -130,6 +137,11 @@ impl Cache {
         match redis.version().await {
             Some(shared) => {
                 let own = self.newest.get().await?;
+                let restores = self.newest.restores();
+                if self.told_restores.swap(restores, Relaxed) < restores {
+                    redis.restore(own).await;
+                    return Ok(own);
+                }
                 if own > shared {
                     redis.raise(own).await;
                 }
@@ -141,3 +153,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

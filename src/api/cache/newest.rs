@@ -22,6 +22,8 @@ const BELIEVED_AFTER: u32 = 3;
 pub struct Newest {
     reader: Reader,
     version: AtomicU64,
+    /// How often the version fell: answers of before may bear the number of one that comes.
+    restores: AtomicU64,
     told: watch::Sender<Version>,
     seen: Mutex<Seen>,
     /// One look for all who wait for one.
@@ -38,7 +40,14 @@ impl Newest {
     pub fn new(reader: Reader) -> Arc<Newest> {
         let seen = Mutex::new(Seen { confirmed: None, asked: None, lower: 0 });
         let (told, _) = watch::channel(0);
-        Arc::new(Newest { reader, version: AtomicU64::new(0), told, seen, looking: tokio::sync::Mutex::default() })
+        Arc::new(Newest {
+            reader,
+            version: AtomicU64::new(0),
+            restores: AtomicU64::new(0),
+            told,
+            seen,
+            looking: tokio::sync::Mutex::default(),
+        })
     }
 
     pub fn changes(&self) -> watch::Receiver<Version> {
@@ -79,12 +88,17 @@ impl Newest {
         if fallen {
             log::warn!("the database holds less than before (was it restored?); going on with what is there");
             self.seen().lower = 0;
+            self.restores.fetch_add(1, Ordering::AcqRel);
             self.version.store(version, Ordering::Release);
             self.told.send_replace(version);
             return Ok(version);
         }
         self.raise(version);
         Ok(version.max(known))
+    }
+
+    pub fn restores(&self) -> u64 {
+        self.restores.load(Ordering::Acquire)
     }
 
     pub fn raise(&self, version: Version) {

@@ -62,6 +62,13 @@ impl Redis {
         self.told(raised);
     }
 
+    /// The database holds less than before: goes on from there.
+    pub async fn restore(&self, version: Version) {
+        let key = format!("{}:version", self.prefix);
+        let set: Result<(), _> = self.connection.clone().set(key, version).await;
+        self.told(set);
+    }
+
     pub async fn get(&self, version: Version, key: &str) -> Option<Answer> {
         if self.gone.load(Ordering::Relaxed) {
             return None;
