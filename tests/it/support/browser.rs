@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Nothing that a browser does of its own accord. A foreign name leads nowhere, so that a page which asks for one
 /// can be shown to, without its being asked.
-const ARGUMENTS: [&str; 14] = [
+const ARGUMENTS: [&str; 15] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -38,6 +38,8 @@ const ARGUMENTS: [&str; 14] = [
     "--no-proxy-server",
     "--hide-scrollbars",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    // Instead of a page of its own.
+    "about:blank",
 ];
 
 /// A browser with one page and a profile of its own; both go when it is dropped.
@@ -163,7 +165,8 @@ impl Browser {
         severe.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Every address that was asked for since it was last looked at, redirects and sockets included.
+    /// Every address that was asked for since it was last looked at, redirects and sockets included. What lies in
+    /// the page itself (`data:`) is no address.
     pub fn requested(&self) -> Vec<String> {
         let mut addresses = Vec::new();
         for entry in self.log("performance") {
@@ -174,7 +177,10 @@ impl Browser {
                 Some("Network.webSocketCreated") => &message["params"]["url"],
                 _ => continue,
             };
-            addresses.push(url.as_str().expect("an address").to_owned());
+            let url = url.as_str().expect("an address");
+            if ["http", "https", "ws", "wss", "ftp"].iter().any(|scheme| url.starts_with(&format!("{scheme}:"))) {
+                addresses.push(url.to_owned());
+            }
         }
         addresses
     }
@@ -186,8 +192,7 @@ impl Browser {
             self.console_errors().into_iter().map(|error| format!("error in the console: {error}")).collect();
         for address in self.requested() {
             let url = Url::parse(&address).unwrap_or_else(|err| panic!("{address}: {err}"));
-            let elsewhere = matches!(url.scheme(), "http" | "https" | "ws" | "wss" | "ftp") && url.origin() != ours;
-            if elsewhere {
+            if url.origin() != ours {
                 faults.push(format!("asked of another host: {address}"));
             }
         }
@@ -263,8 +268,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         // In good order, so that it writes to its folder no more. One that hangs is killed with its driver.
-        let end = tokio::time::timeout(Duration::from_secs(5), self.client.clone().close());
-        let _ = self.runtime.block_on(async { end.await });
+        let client = self.client.clone();
+        let _ = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), client.close()).await });
     }
 }
 
