@@ -16,6 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::error::ApiError;
+use super::metrics;
 use super::state::State;
 
 /// Nothing comes from elsewhere, and nobody else frames it. Styles are inline in charts and in the API's page.
@@ -35,7 +36,8 @@ pub fn around(router: Router<State>, state: &State) -> Router<State> {
     }
     let mut router = router
         .layer(middleware::from_fn(move |request, next| timed(longest, request, next)))
-        .layer(CatchPanicLayer::custom(|_| ApiError::Broken.into_response()));
+        .layer(CatchPanicLayer::custom(|_| ApiError::Broken.into_response()))
+        .layer(middleware::from_fn_with_state(state.clone(), metrics::measured));
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),

@@ -14,6 +14,7 @@ pub mod state;
 mod cache;
 mod health;
 mod layers;
+mod metrics;
 
 use axum::Router;
 use utoipa::OpenApi;
@@ -33,8 +34,10 @@ struct Document;
 
 /// All paths of the API, and the document that describes them.
 pub fn router(state: State) -> Router {
-    let (router, document) =
-        OpenApiRouter::with_openapi(Document::openapi()).routes(routes!(health::healthz)).split_for_parts();
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::healthz))
+        .routes(routes!(metrics::metrics))
+        .split_for_parts();
     let _ = document;
     layers::around(router.fallback(error::unknown_path), &state).with_state(state)
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::cache::Cache;
 use super::error::ApiError;
+use super::metrics::Figures;
 use super::reply::{Answer, Draft};
-use crate::db::{Connection, DatabaseUrl, Pool, assets};
+use crate::db::{Connection, DatabaseUrl, DbError, Pool, assets};
+use crate::domain::Budget;
 
 /// How the API is served.
 #[derive(Debug)]
@@ -26,6 +28,32 @@ pub struct Options {
     pub rate_limit: u32,
     /// Data older than this is shown as stale.
     pub stale_after: Duration,
+    pub budgets: Budgets,
+}
+
+type BudgetOf = dyn Fn(&mut Connection, &str) -> Result<Option<Budget>, DbError> + Send + Sync;
+
+/// What the month allows a source, by the name its data is stored under; `None` where no vendor is behind it.
+/// The settings know the limits, the database what was used.
+#[derive(Clone)]
+pub struct Budgets(Arc<BudgetOf>);
+
+impl Budgets {
+    pub fn new(
+        of: impl Fn(&mut Connection, &str) -> Result<Option<Budget>, DbError> + Send + Sync + 'static,
+    ) -> Budgets {
+        Budgets(Arc::new(of))
+    }
+
+    pub fn of(&self, conn: &mut Connection, source: &str) -> Result<Option<Budget>, DbError> {
+        (self.0)(conn, source)
+    }
+}
+
+impl std::fmt::Debug for Budgets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Budgets")
+    }
 }
 
 /// Why the API can't be served.
@@ -43,6 +71,7 @@ struct Inner {
     options: Options,
     reader: Reader,
     cache: Cache,
+    figures: Figures,
     stopping: tokio::sync::watch::Sender<bool>,
 }
 
@@ -54,7 +83,7 @@ impl State {
         };
         let cache = Cache::new(&options, reader.clone()).await?;
         let (stopping, _) = tokio::sync::watch::channel(false);
-        Ok(State(Arc::new(Inner { options, reader, cache, stopping })))
+        Ok(State(Arc::new(Inner { options, reader, cache, figures: Figures::new(), stopping })))
     }
 
     /// Ends what would go on for ever, such as streams of events.
@@ -81,6 +110,10 @@ impl State {
 
     pub fn reader(&self) -> &Reader {
         &self.0.reader
+    }
+
+    pub fn figures(&self) -> &Figures {
+        &self.0.figures
     }
 
     pub fn cache(&self) -> &Cache {

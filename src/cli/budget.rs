@@ -86,13 +86,24 @@ pub fn allowance(
     access: &Access,
     label: Label,
 ) -> Result<Allowance, DbError> {
+    allowance_of(conn, settings.credits_per_month, source, access, label)
+}
+
+/// The same; `chosen` is the limit that the settings name.
+pub fn allowance_of(
+    conn: &mut Connection,
+    chosen: Option<u64>,
+    source: &dyn Source,
+    access: &Access,
+    label: Label,
+) -> Result<Allowance, DbError> {
     let now = clock::now(conn)?;
     let names = label.names(source);
     let told = accounts::find(conn, &names[0])?;
     let account = told.map(|told| told.account).unwrap_or_default();
     // What a sandbox tells of a plan limits nobody.
     let told_limit = account.credits_per_month.filter(|limit| label != Label::Sandbox && *limit > 0);
-    let (limit, origin) = match (settings.credits_per_month, told_limit) {
+    let (limit, origin) = match (chosen, told_limit) {
         (Some(limit), _) => (i64::try_from(limit).unwrap_or(i64::MAX), Origin::Setting),
         (None, Some(limit)) => (limit, Origin::Told),
         (None, None) if label == Label::Sandbox => (0, Origin::Usual("sandbox")),

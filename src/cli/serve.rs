@@ -4,13 +4,15 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::budget::Label;
+use super::budget::{self, Label};
 use super::output::{Outcome, Report};
 use super::{Context, Output, stop};
-use crate::api::state::Options;
+use crate::api::state::{Budgets, Options};
 use crate::api::{self, State, server};
+use crate::config::Settings;
 use crate::db::migrate;
 use crate::exit::{Exit, UsageError};
+use crate::sources::{self, SANDBOX_PREFIX};
 
 pub const NAME: &str = "serve";
 
@@ -56,6 +58,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         cache_bytes: u64::from(args.cache) << 20,
         rate_limit: args.rate_limit,
         stale_after: args.stale_after,
+        budgets: budgets(settings),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -84,4 +87,16 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     // A read that is still at it is not waited for.
     runtime.shutdown_background();
     Ok(Outcome::new(Exit::Ok, Report::new(NAME, &sources[0]), String::new()))
+}
+
+/// What a month allows each vendor, and its stand-in.
+fn budgets(settings: &Settings) -> Budgets {
+    let chosen = settings.credits_per_month;
+    let vendors = sources::ALL.map(|source| (source, settings.access(source)));
+    Budgets::new(move |conn, stored| {
+        let name = stored.strip_prefix(SANDBOX_PREFIX).unwrap_or(stored);
+        let label = if name == stored { Label::Real } else { Label::Sandbox };
+        let Some((source, access)) = vendors.iter().find(|(source, _)| source.name() == name) else { return Ok(None) };
+        Ok(Some(budget::allowance_of(conn, chosen, *source, access, label)?.budget))
+    })
 }

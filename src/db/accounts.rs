@@ -8,7 +8,7 @@ use super::error::DbError;
 use super::sql::{Value, sql};
 use super::url::Backend;
 use crate::domain::budget::{month_before, month_of};
-use crate::domain::{Account, Budget, Stamp};
+use crate::domain::{Account, Budget, Cost, Stamp};
 
 /// What a vendor told, and when, by the database's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,23 +130,30 @@ impl Guard {
 
 /// Credits that runs for these sources used since a moment.
 pub fn used_since(conn: &mut Connection, sources: &[&str], since: Stamp) -> Result<i64, DbError> {
+    let mut used = 0;
+    for source in sources {
+        used += cost_since(conn, source, since)?.credits;
+    }
+    Ok(used)
+}
+
+/// What runs for a source cost since a moment.
+pub fn cost_since(conn: &mut Connection, source: &str, since: Stamp) -> Result<Cost, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Used {
+        #[diesel(sql_type = BigInt)]
+        calls: i64,
         #[diesel(sql_type = BigInt)]
         credits: i64,
     }
     let number = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
-    let since_text = if conn.backend() == Backend::Postgres { "CAST(? AS timestamp(3))" } else { "?" };
-    let mut used = 0;
-    for source in sources {
-        let read = format!(
-            "SELECT CAST(COALESCE(SUM(credits), 0) AS {number}) AS credits FROM runs \
-             WHERE source = ? AND started_at >= {since_text}"
-        );
-        let row = sql(read).bind(*source).bind(since.text().as_str()).first::<Used>(conn, "adding up used credits")?;
-        used += row.map_or(0, |row| row.credits);
-    }
-    Ok(used)
+    let read = format!(
+        "SELECT CAST(COALESCE(SUM(calls), 0) AS {number}) AS calls, \
+         CAST(COALESCE(SUM(credits), 0) AS {number}) AS credits FROM runs WHERE source = ? AND started_at >= {}",
+        conn.backend().stamp()
+    );
+    let row = sql(read).bind(source).bind(since.text().as_str()).first::<Used>(conn, "adding up used credits")?;
+    Ok(row.map_or(Cost::default(), |row| Cost { calls: row.calls, credits: row.credits }))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod coverage;
 pub mod dead_letters;
 mod error;
 pub mod export;
+pub mod figures;
 pub mod fx;
 pub mod gaps;
 pub mod health;

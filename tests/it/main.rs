@@ -27,6 +27,7 @@ mod import;
 mod import_hostile;
 mod import_own;
 mod kill;
+mod metrics;
 mod migrations;
 mod numbers;
 mod overlap;

@@ -62,6 +62,10 @@ fn a_consumer_tells_its_figures() {
     assert!(told.contains("coinetl_stream_newest_event_timestamp_seconds{"), "{told}");
     assert!(told.contains("coinetl_stream_batches_total{"), "{told}");
 
+    for name in crate::metrics::names_in_use().iter().filter(|name| crate::metrics::is_of_a_consumer(name)) {
+        assert!(told.contains(&format!("{name}{{")), "docker/ asks for {name}, which is not in\n{told}");
+    }
+
     // The address is taken.
     let refused = consume(&db, &topic, &address).run().expect(2);
     assert!(refused.stderr.contains(&address) && refused.stderr.contains("--metrics"), "{}", refused.stderr);

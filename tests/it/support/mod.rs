@@ -11,6 +11,7 @@ pub mod kafka;
 pub mod own_server;
 pub mod recordings;
 pub mod relay;
+pub mod server;
 pub mod stub;
 #[macro_use]
 pub mod test_db;

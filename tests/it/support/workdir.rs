@@ -109,6 +109,12 @@ impl Cmd {
         self.arg("--output").arg("json").run().expect(code).json()
     }
 
+    /// The bare process, for who watches it alone.
+    pub fn start(mut self, stdout: Stdio, stderr: Stdio) -> Child {
+        self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        self.command.spawn().unwrap_or_else(|err| panic!("coinetl: {err}"))
+    }
+
     pub fn spawn(mut self) -> Running {
         let words: Vec<_> = self.command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let line = format!("coinetl {}", words.join(" "));
