@@ -32,6 +32,7 @@ pub mod prune;
 pub mod publications;
 pub mod rollup;
 pub mod runs;
+pub mod series;
 pub mod session;
 pub mod shared;
 mod sql;
