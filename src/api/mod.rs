@@ -7,14 +7,18 @@
 
 pub mod error;
 pub mod params;
+pub mod query;
 pub mod reply;
 pub mod server;
 pub mod state;
 
 mod cache;
+mod coins;
+mod dashboard;
 mod health;
 mod layers;
 mod metrics;
+mod search;
 
 use axum::Router;
 use utoipa::OpenApi;
@@ -37,6 +41,8 @@ pub fn router(state: State) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health::healthz))
         .routes(routes!(metrics::metrics))
+        .routes(routes!(dashboard::dashboard))
+        .routes(routes!(search::search))
         .split_for_parts();
     let _ = document;
     layers::around(router.fallback(error::unknown_path), &state).with_state(state)

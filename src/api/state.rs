@@ -7,6 +7,8 @@ use super::cache::Cache;
 use super::error::ApiError;
 use super::metrics::Figures;
 use super::reply::{Answer, Draft};
+use crate::db::coins::{Catalogues, Coins};
+use crate::db::version::Version;
 use crate::db::{Connection, DatabaseUrl, DbError, Pool, assets};
 use crate::domain::Budget;
 
@@ -72,6 +74,7 @@ struct Inner {
     reader: Reader,
     cache: Cache,
     figures: Figures,
+    catalogues: Catalogues,
     stopping: tokio::sync::watch::Sender<bool>,
 }
 
@@ -83,7 +86,8 @@ impl State {
         };
         let cache = Cache::new(&options, reader.clone()).await?;
         let (stopping, _) = tokio::sync::watch::channel(false);
-        Ok(State(Arc::new(Inner { options, reader, cache, figures: Figures::new(), stopping })))
+        let (figures, catalogues) = (Figures::new(), Catalogues::default());
+        Ok(State(Arc::new(Inner { options, reader, cache, figures, catalogues, stopping })))
     }
 
     /// Ends what would go on for ever, such as streams of events.
@@ -126,7 +130,20 @@ impl State {
     where
         F: Fn(&mut Connection) -> Result<Draft, ApiError> + Send + Sync + 'static,
     {
+        self.answer_at(key, move |conn, _| work(conn)).await
+    }
+
+    /// The same for a read that uses what is kept under the version of the data.
+    pub async fn answer_at<F>(&self, key: String, work: F) -> Result<Arc<Answer>, ApiError>
+    where
+        F: Fn(&mut Connection, Version) -> Result<Draft, ApiError> + Send + Sync + 'static,
+    {
         self.0.cache.answer(key, work).await
+    }
+
+    /// The coins of a source, as of this version of the data: read once for all who ask.
+    pub fn coins(&self, conn: &mut Connection, version: Version, source: &str) -> Result<Arc<Coins>, ApiError> {
+        Ok(self.0.catalogues.get(conn, version, source)?)
     }
 }
 
@@ -149,6 +166,15 @@ impl Reader {
         T: Send + 'static,
         F: Fn(&mut Connection) -> Result<T, ApiError> + Send + 'static,
     {
+        self.read_at(move |conn, _| work(conn)).await
+    }
+
+    /// The same for a read that uses what is kept under the version of the data.
+    pub async fn read_at<T, F>(&self, work: F) -> Result<crate::db::pool::Seen<T>, ApiError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Connection, Version) -> Result<T, ApiError> + Send + 'static,
+    {
         const PATIENCE: Duration = Duration::from_secs(5);
         let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
         // The semaphore is never closed.
@@ -156,7 +182,7 @@ impl Reader {
         let pool = self.pool.clone();
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            pool.read(work)
+            pool.read_at(work)
         });
         // A panic was logged where it happened.
         read.await.unwrap_or(Err(ApiError::Broken))

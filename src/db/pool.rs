@@ -58,6 +58,14 @@ impl Pool {
         &self,
         work: impl Fn(&mut Connection) -> Result<T, E>,
     ) -> Result<Seen<T>, E> {
+        self.read_at(|conn, _| work(conn))
+    }
+
+    /// The same for a read that keeps something under the version of the data.
+    pub fn read_at<T, E: From<DbError> + MaybeDb>(
+        &self,
+        work: impl Fn(&mut Connection, Version) -> Result<T, E>,
+    ) -> Result<Seen<T>, E> {
         // After a restart of the server every connection of the pool may be broken.
         let mut tries = self.connections.max_size() + 1;
         loop {

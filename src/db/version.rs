@@ -54,20 +54,20 @@ impl Reader {
     pub(super) fn read<T, E: From<DbError> + MaybeDb>(
         &self,
         reading: &mut Reading,
-        work: &impl Fn(&mut Connection) -> Result<T, E>,
+        work: &impl Fn(&mut Connection, Version) -> Result<T, E>,
     ) -> Result<Seen<T>, E> {
         // Before the snapshot: what is settled here is settled in it too.
         let settled = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         reading.begin()?;
         let read = |reading: &mut Reading| {
             let rows = rows(&mut reading.conn, &settled)?;
-            let value = work(&mut reading.conn)?;
-            Ok::<_, E>((rows, value))
+            let version = settled.sum + rows.iter().map(Row::weight).sum::<u64>();
+            let value = work(&mut reading.conn, version)?;
+            Ok::<_, E>((rows, Seen { value, version }))
         };
         let ended = read(reading);
         reading.end();
-        let (rows, value) = ended?;
-        let version = settled.sum + rows.iter().map(Row::weight).sum::<u64>();
+        let (rows, seen) = ended?;
         let next = settled.after(&rows);
         if next.floor > settled.floor || next.running.len() < settled.running.len() {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ impl Reader {
                 *kept = Arc::new(next);
             }
         }
-        Ok(Seen { value, version })
+        Ok(seen)
     }
 }
 

@@ -84,7 +84,7 @@ impl Cache {
 
     pub async fn answer<F>(&self, key: String, work: F) -> Result<Arc<Answer>, ApiError>
     where
-        F: Fn(&mut Connection) -> Result<Draft, ApiError> + Send + Sync + 'static,
+        F: Fn(&mut Connection, Version) -> Result<Draft, ApiError> + Send + Sync + 'static,
     {
         let key: Arc<str> = key.into();
         let version = self.version().await?;
@@ -106,7 +106,7 @@ impl Cache {
 
     async fn make<F>(&self, version: Version, key: Arc<str>, work: F) -> Result<Arc<Answer>, ApiError>
     where
-        F: Fn(&mut Connection) -> Result<Draft, ApiError> + Send + Sync + 'static,
+        F: Fn(&mut Connection, Version) -> Result<Draft, ApiError> + Send + Sync + 'static,
     {
         if let Some(redis) = &self.redis
             && let Some(answer) = redis.get(version, &key).await
@@ -115,7 +115,7 @@ impl Cache {
             return Ok(Arc::new(answer));
         }
         self.figures.misses.fetch_add(1, Relaxed);
-        let seen = self.reader.read(work).await?;
+        let seen = self.reader.read_at(work).await?;
         let answer = Arc::new(Answer::new(seen.value, seen.version));
         if seen.version > version {
             // Before anybody gets it: from here on nobody may get less.
