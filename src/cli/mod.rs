@@ -19,6 +19,7 @@ mod logging;
 mod output;
 mod ping;
 mod plan;
+mod plot;
 mod prices;
 mod probe;
 mod progress;
@@ -118,6 +119,8 @@ enum Command {
     Import(import::Args),
     /// Write what is stored into CSV or Parquet files
     Export(export::Args),
+    /// Draw what is stored: lines, candles, quotes, shares
+    Plot(plot::Args),
     /// Delete old observations that are folded into candles
     Prune(prune::Args),
     /// Try everything that a run needs, and say what to do about what is not well
@@ -310,6 +313,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Plan(args) => plan::run(args, context),
         Command::Import(args) => import::run(args, context),
         Command::Export(args) => export::run(args, context),
+        Command::Plot(args) => plot::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Serve(args) => serve::run(args, context),
@@ -335,6 +339,7 @@ impl Command {
             Command::Plan(_) => plan::NAME,
             Command::Import(_) => import::NAME,
             Command::Export(args) => args.name(),
+            Command::Plot(args) => args.name(),
             Command::Prune(_) => prune::NAME,
             Command::Doctor(_) => doctor::NAME,
             Command::Serve(_) => serve::NAME,
@@ -347,7 +352,7 @@ impl Command {
     /// Whether it only reads or deletes what is stored, whoever it came from.
     fn calls_nobody(&self) -> bool {
         match self {
-            Command::Export(_) | Command::Prune(_) | Command::Serve(_) => true,
+            Command::Export(_) | Command::Plot(_) | Command::Prune(_) | Command::Serve(_) => true,
             Command::Gaps(args) => !args.repair,
             _ => false,
         }

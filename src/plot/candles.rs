@@ -1,11 +1,11 @@
 //! Candlesticks, and below them what was traded.
 
-use super::frame::{Entry, Frame, Part, Sheet, draw_time, panels, span_attributes, span_words, told};
+use super::frame::{Entry, Frame, Part, Sheet, draw_time, panels, span_attributes, told};
 use super::line::span_of;
 use super::number;
 use super::scale::{Kind, Scale};
 use super::svg::{Path, escape};
-use super::time::Span;
+use super::time::{Span, span_text};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stick {
@@ -173,7 +173,7 @@ fn words(chart: &CandleChart, sticks: &[Stick], span: Span) -> String {
     let [open, close, low, high] = [first.open, last.close, low, high].map(number::short);
     format!(
         "{}. {}: {} candles, open {open}, close {close} {}, lowest {low}, highest {high}.",
-        span_words(&chart.frame, span),
+        span_text(chart.frame.zone, span),
         chart.name,
         sticks.len(),
         chart.currency.to_uppercase()

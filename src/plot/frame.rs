@@ -8,7 +8,7 @@ use super::number;
 use super::scale::{Scale, Ticks};
 use super::style::{self, Look};
 use super::svg::{Path, escape, num, shortened, text_width};
-use super::time::{self, Span};
+use super::time::Span;
 
 /// What every chart is told beside its data.
 #[derive(Debug, Clone)]
@@ -31,7 +31,9 @@ const HALF: f64 = 4.2;
 /// For the labels below a chart.
 const BELOW: f64 = 24.0;
 /// Between two panels.
-const BETWEEN: f64 = 14.0;
+const BETWEEN: f64 = 26.0;
+/// Above the first one, for what its values are.
+const ABOVE: f64 = 16.0;
 
 /// What a colour means.
 pub struct Entry {
@@ -210,8 +212,7 @@ pub struct Part {
 /// Divides what is left of the sheet: panels one below the other, with one axis of time.
 pub fn panels(sheet: &Sheet, parts: Vec<Part>) -> Vec<Panel> {
     let between = BETWEEN * (parts.len() - 1) as f64;
-    // The outermost labels stand over the edges of the chart by half of their height.
-    let top = sheet.top + 6.0;
+    let top = sheet.top + ABOVE;
     let height = (sheet.bottom() - top - BELOW - between).max(20.0);
     let mut labelled = Vec::new();
     for part in parts {
@@ -261,23 +262,19 @@ impl Panel {
     pub fn draw(&self, sheet: &mut Sheet, but: Option<f64>) {
         let mut grid = Path::default();
         let mut last = f64::INFINITY;
-        let unit_at = self.y - 1.0;
         for (value, text) in &self.labels {
             let y = self.at(*value);
             grid.move_to(self.x, y).line_to(self.right(), y);
             // From the bottom up, and never on one another.
             let is_free = |other: f64, room: f64| (y - other).abs() >= room;
-            if is_free(last, FONT + 1.0)
-                && but.is_none_or(|but| is_free(but, FONT + 5.0))
-                && (self.unit.is_empty() || y - unit_at > FONT + 2.0)
-            {
+            if is_free(last, FONT + 1.0) && but.is_none_or(|but| is_free(but, FONT + 5.0)) {
                 sheet.text_beside(self.right() + 8.0, y, "", "start", text);
                 last = y;
             }
         }
         sheet.path("grid", &grid, "");
-        if !self.unit.is_empty() && but.is_none_or(|but| (but - unit_at).abs() >= FONT + 5.0) {
-            sheet.text_beside(self.right() + 8.0, unit_at + 3.0, "", "start", &self.unit);
+        if !self.unit.is_empty() {
+            sheet.text_beside(self.right() + 8.0, self.y - FONT - 1.0, "", "start", &self.unit);
         }
     }
 
@@ -336,13 +333,6 @@ pub fn draw_time(sheet: &mut Sheet, panels: &[Panel], span: Span) {
 /// The attributes that tell a script the span of time.
 pub fn span_attributes(frame: &Frame, span: Span) -> String {
     format!(" data-from=\"{}\" data-to=\"{}\" data-zone=\"{}\"", span.from, span.to, frame.zone.name())
-}
-
-/// `2026-05-19 08:00 – 2026-05-20 08:00`, in the frame's zone.
-pub fn span_words(frame: &Frame, span: Span) -> String {
-    let apart = if span.length() > 20 * 86_400_000 { 86_400_000 } else { (span.length() / 50).clamp(1, 86_399_999) };
-    let [from, to] = [span.from, span.to].map(|at| time::moment(frame.zone, at, apart));
-    if from == to { from } else { format!("{from} – {to}") }
 }
 
 /// Values at times, as attributes: `data-t0` the first time, `data-dt` a length, `data-t` how many of it

@@ -1,12 +1,12 @@
 //! Lines: prices over time, several coins on one picture, changes in percent.
 
-use super::frame::{self, Entry, Frame, Part, Sheet, draw_time, panels, span_attributes, span_words, told};
+use super::frame::{self, Entry, Frame, Part, Sheet, draw_time, panels, span_attributes, told};
 use super::number;
 use super::reduce::{Point, columns, pieces};
 use super::scale::{Kind, Scale, Ticks};
 use super::style::COLOURS;
 use super::svg::{Path, escape};
-use super::time::Span;
+use super::time::{Span, span_text};
 
 /// What values are, and so how they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,7 @@ fn draw(chart: &LineChart, kind: &str) -> String {
         scale.low = all.map_or(scale.low, |all| all.low);
     }
     let words: Vec<String> = series.iter().map(|(series, points)| words(series, points, &chart.unit)).collect();
-    let words = format!("{}. {}", span_words(&chart.frame, span), words.join(" "));
+    let words = format!("{}. {}", span_text(chart.frame.zone, span), words.join(" "));
     let mut sheet = Sheet::begin(&chart.frame, kind, &words, &span_attributes(&chart.frame, span));
     let last = |points: &[Point]| points.iter().rev().map(|point| point.value).find(|value| value.is_finite());
     if series.len() > 1 {

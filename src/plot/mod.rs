@@ -43,4 +43,4 @@ pub use reduce::Point;
 pub use scale::Kind as Axis;
 pub use spark::sparkline;
 pub use style::{Look, PAGE_CSS, Theme, variables};
-pub use time::Span;
+pub use time::{Span, span_text};

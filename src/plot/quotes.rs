@@ -1,14 +1,14 @@
 //! Best bid and ask, the middle between them, and the spread below.
 
-use super::frame::{self, Entry, Frame, Panel, Part, Sheet, draw_time, panels, span_attributes, span_words, told};
+use super::frame::{self, Entry, Frame, Panel, Part, Sheet, draw_time, panels, span_attributes, told};
 use super::line::{span_of, with_length};
 use super::number;
 use super::reduce::{Point, columns, pieces};
 use super::scale::{Kind, Scale};
 use super::svg::{Path, escape, num};
-use super::time::Span;
+use super::time::{Span, span_text};
 
-/// A quote, or a window of quotes.
+/// A quote, or a part of a window of quotes. What is not known is no number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuotePoint {
     /// In milliseconds since 1970.
@@ -54,12 +54,11 @@ pub fn quotes(chart: &QuoteChart) -> String {
         name: name.to_owned(),
         value: last.map(|last| number::short(value(last))).unwrap_or_default(),
     };
-    let mut entries = vec![
-        entry("bid-fill", "bid", |q| q.bid),
-        entry("ask-fill", "ask", |q| q.ask),
-        entry("mid-fill", "mid", |q| q.mid),
-        entry("spread-fill", "spread", |q| q.spread),
-    ];
+    let mut entries = Vec::new();
+    if points.iter().any(|point| point.bid.is_finite()) {
+        entries.extend([entry("bid-fill", "bid", |q| q.bid), entry("ask-fill", "ask", |q| q.ask)]);
+    }
+    entries.extend([entry("mid-fill", "mid", |q| q.mid), entry("spread-fill", "spread", |q| q.spread)]);
     if !chart.outages.is_empty() {
         entries.push(Entry { class: "outage".to_owned(), name: "no quotes".to_owned(), value: String::new() });
     }
@@ -132,8 +131,9 @@ impl Drawing<'_> {
             }
         }
         let stretch = |point: &Point| ((point.at - self.span.from) as f64 / (column_ms * 2.0)) as i64;
+        let known: Vec<Point> = points.iter().filter(|point| point.value.is_finite()).copied().collect();
         let read: Vec<Point> =
-            points.chunk_by(|a, b| stretch(a) == stretch(b)).filter_map(|group| group.last().copied()).collect();
+            known.chunk_by(|a, b| stretch(a) == stretch(b)).filter_map(|group| group.last().copied()).collect();
         let times: Vec<i64> = read.iter().map(|point| point.at).collect();
         let values = read.iter().map(|point| point.value).collect();
         let attributes = format!(" data-name=\"{name}\"{}", told(&times, frame::fine(self.span), &[("v", values)]));
@@ -145,11 +145,13 @@ impl Drawing<'_> {
 
 fn words(chart: &QuoteChart, points: &[&QuotePoint], span: Span) -> String {
     let Some(last) = points.last() else { return String::new() };
-    let [bid, ask, spread] = [last.bid, last.ask, last.spread].map(number::short);
+    let [bid, ask, mid, spread] = [last.bid, last.ask, last.mid, last.spread].map(number::short);
+    let newest =
+        if last.bid.is_finite() { format!("newest bid {bid}, ask {ask}") } else { format!("newest mid {mid}") };
     let widest = number::short(points.iter().map(|point| point.spread).fold(last.spread, f64::max));
     format!(
-        "{}. {}: newest bid {bid}, ask {ask}, spread {spread}; widest spread {widest}; {} outages.",
-        span_words(&chart.frame, span),
+        "{}. {}: {newest}, spread {spread}; widest spread {widest}; {} outages.",
+        span_text(chart.frame.zone, span),
         chart.pair,
         chart.outages.len()
     )

@@ -179,6 +179,13 @@ pub fn moment(zone: Tz, millis: i64, apart: i64) -> String {
         .unwrap_or_default()
 }
 
+/// `2026-05-19 08:00 – 2026-05-20 08:00`, as exact as the length asks for.
+pub fn span_text(zone: Tz, span: Span) -> String {
+    let apart = if span.length() > 20 * DAY { DAY } else { (span.length() / 50).clamp(1, DAY - 1) };
+    let [from, to] = [span.from, span.to].map(|at| moment(zone, at, apart));
+    if from == to { from } else { format!("{from} – {to}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::db::export::{Snapshot, Table};
 use crate::db::fx::{self, Conversion};
-use crate::db::{DatabaseUrl, DbError};
+use crate::db::{Connection, DatabaseUrl, DbError};
 use crate::domain::Stamp;
 use crate::domain::rows::{Cell, Field, Kind, Rows};
 use crate::sources::SANDBOX_PREFIX;
@@ -26,6 +26,16 @@ pub fn fields(table: Table) -> Vec<Field> {
         Field::nullable("rate_time", Kind::Millis),
     ];
     of_table.chain(of_rate).collect()
+}
+
+/// Whose rates hold for rows of a source: its own, where it has any.
+pub fn rates_of(conn: &mut Connection, source: &str) -> Result<String, DbError> {
+    Ok(match (fx::has_rates(conn, source)?, source.starts_with(SANDBOX_PREFIX)) {
+        (true, _) => source.to_owned(),
+        // Made-up rates for made-up data only.
+        (false, true) => format!("{SANDBOX_PREFIX}{FALLBACK}"),
+        (false, false) => FALLBACK.to_owned(),
+    })
 }
 
 /// Converts rows of a table, in any number.
@@ -66,13 +76,7 @@ impl Rates {
             let conversion = match self.by_source.get_mut(source) {
                 Some(conversion) => conversion,
                 None => {
-                    let rates_of = match (fx::has_rates(conn, source)?, source.starts_with(SANDBOX_PREFIX)) {
-                        (true, _) => source.to_owned(),
-                        // Made-up rates for made-up data only.
-                        (false, true) => format!("{SANDBOX_PREFIX}{FALLBACK}"),
-                        (false, false) => FALLBACK.to_owned(),
-                    };
-                    let conversion = Conversion::new(&rates_of, &self.currency);
+                    let conversion = Conversion::new(&rates_of(conn, source)?, &self.currency);
                     self.by_source.entry(source.to_owned()).or_insert(conversion)
                 }
             };

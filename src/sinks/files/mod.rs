@@ -11,7 +11,7 @@ pub mod manifest;
 pub mod parquet;
 pub mod seen;
 pub mod sort;
-mod temporary;
+pub mod temporary;
 pub mod writer;
 
 pub use encoder::Format;
