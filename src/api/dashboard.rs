@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::coins::{Other, chosen, others};
+use super::convert::Rates;
 use super::error::{ApiError, ErrorBody};
 use super::params::bad;
 use super::query::{Ask, Asked, Query, checked_name};
@@ -17,10 +18,8 @@ use super::state::State;
 use crate::db::Connection;
 use crate::db::coins::{Coin, Coins};
 use crate::db::days::{self, DAY_MS, Which};
-use crate::db::fx::Conversion;
 use crate::db::version::Version;
 use crate::domain::Stamp;
-use crate::domain::rate::Factor;
 
 /// Names in one request.
 const MOST_IDS: usize = 250;
@@ -172,7 +171,7 @@ pub struct Row<'a> {
     /// With `in`: the time of the rate; null where none was needed or there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    rate_at: Option<Option<String>>,
+    rate_time: Option<Option<String>>,
     /// Other coins that the given name may mean.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     also: Vec<Other>,
@@ -246,7 +245,7 @@ struct Found<'a> {
     volume: Option<f64>,
     market_cap: Option<f64>,
     at: Stamp,
-    rate_at: Option<Stamp>,
+    rate_time: Option<Stamp>,
 }
 
 /// Days before that prices are compared with.
@@ -265,24 +264,20 @@ impl Prices<'_> {
     fn rows<'c>(&self, conn: &mut Connection, coins: &'c Coins) -> Result<Vec<Found<'c>>, ApiError> {
         let mut rows: Vec<Option<Found<'c>>> = Vec::new();
         rows.resize_with(coins.all().len(), || None);
-        let mut rates = Rates::new(self.source, self.vs, self.r#in);
+        let mut rates = Rates::new(conn, self.source, self.vs, self.r#in)?;
         // Candles of other sources may be among them.
         let of_day = days::day(conn, self.vs, self.which, self.day)?;
         let of_day: Vec<_> = of_day.into_iter().filter_map(|of| coins.place(of.asset_id).map(|at| (at, of))).collect();
         for (place, of) in &of_day {
-            let (factor, rate_at) = match rates.at(conn, of.at)? {
-                Some((factor, rate_at)) => (Some(factor), rate_at),
-                None => (None, None),
-            };
-            let into = |amount: f64| factor.and_then(|factor| factor.apply(amount));
+            let rate = rates.at(conn, of.at)?;
             rows[*place] = Some(Found {
                 coin: &coins.all()[*place],
-                price: into(of.price),
+                price: rate.of(Some(of.price)),
                 changes: [None; 3],
-                volume: of.volume_24h.and_then(into),
-                market_cap: of.market_cap.and_then(into),
+                volume: rate.of(of.volume_24h),
+                market_cap: rate.of(of.market_cap),
                 at: of.at,
-                rate_at,
+                rate_time: rate.time,
             });
         }
         if of_day.is_empty() {
@@ -294,7 +289,7 @@ impl Prices<'_> {
             let Ok(day) = Stamp::from_millis(millis) else { continue };
             for earlier in days::earlier(conn, self.vs, self.which, day, &wanted)? {
                 let Some(row) = coins.place(earlier.asset_id).and_then(|at| rows[at].as_mut()) else { continue };
-                let then = rates.at(conn, earlier.at)?.and_then(|(factor, _)| factor.apply(earlier.price));
+                let then = rates.at(conn, earlier.at)?.of(Some(earlier.price));
                 row.changes[place] = row.price.zip(then).and_then(|(now, then)| change(now, then));
             }
         }
@@ -306,31 +301,6 @@ impl Prices<'_> {
 fn change(now: f64, then: f64) -> Option<f64> {
     let percent = (now - then) / then * 100.0;
     percent.is_finite().then_some(percent)
-}
-
-/// From the stored currency into the wanted one. Most prices of a day share their time.
-struct Rates<'a> {
-    conversion: Option<Conversion>,
-    from: &'a str,
-    last: Option<(Stamp, Option<(Factor, Option<Stamp>)>)>,
-}
-
-impl<'a> Rates<'a> {
-    fn new(source: &str, from: &'a str, to: Option<&str>) -> Self {
-        Rates { conversion: to.map(|to| Conversion::new(source, to)), from, last: None }
-    }
-
-    fn at(&mut self, conn: &mut Connection, time: Stamp) -> Result<Option<(Factor, Option<Stamp>)>, ApiError> {
-        let Some(conversion) = &mut self.conversion else { return Ok(Some((Factor::ONE, None))) };
-        match self.last {
-            Some((at, known)) if at == time => Ok(known),
-            _ => {
-                let factor = conversion.dated_factor(conn, self.from, time)?;
-                self.last = Some((time, factor));
-                Ok(factor)
-            }
-        }
-    }
 }
 
 fn sort(rows: &mut [Found<'_>], by: OrderBy, order: OrderType) {
@@ -371,7 +341,7 @@ impl<'c> Found<'c> {
             volume: self.volume,
             market_cap: self.market_cap,
             as_of: self.at.rfc3339(),
-            rate_at: converted.then(|| self.rate_at.map(Stamp::rfc3339)),
+            rate_time: converted.then(|| self.rate_time.map(Stamp::rfc3339)),
             also: also.remove(&self.coin.id).map(|coins| others(coins)).unwrap_or_default(),
         }
     }

@@ -12,12 +12,21 @@ pub mod reply;
 pub mod server;
 pub mod state;
 
+mod assets;
 mod cache;
+mod candles;
 mod coins;
+mod convert;
 mod dashboard;
+mod docs;
+mod gaps;
 mod health;
 mod layers;
 mod metrics;
+mod page;
+mod prices;
+mod quotes;
+mod runs;
 mod search;
 
 use axum::Router;
@@ -39,11 +48,17 @@ struct Document;
 /// All paths of the API, and the document that describes them.
 pub fn router(state: State) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(health::healthz))
         .routes(routes!(metrics::metrics))
         .routes(routes!(dashboard::dashboard))
         .routes(routes!(search::search))
+        .routes(routes!(assets::assets))
+        .routes(routes!(prices::prices))
+        .routes(routes!(candles::candles))
+        .routes(routes!(quotes::quotes))
+        .routes(routes!(gaps::gaps))
+        .routes(routes!(runs::runs))
+        .routes(routes!(health::healthz))
         .split_for_parts();
-    let _ = document;
+    let router = router.merge(docs::router(&document));
     layers::around(router.fallback(error::unknown_path), &state).with_state(state)
 }

@@ -36,7 +36,7 @@ impl Draft {
             log::error!("an answer can't be written as JSON: {err}");
             ApiError::Broken
         })?;
-        Ok(Draft { status: StatusCode::OK, content_type: "application/json", body, as_of })
+        Ok(Draft { status: StatusCode::OK, content_type: JSON, body, as_of })
     }
 
     pub fn text(content_type: &'static str, body: String, as_of: Option<Stamp>) -> Draft {
@@ -171,9 +171,10 @@ impl Answer {
 }
 
 /// What answers are made of.
+pub const JSON: &str = "application/json";
 pub const HTML: &str = "text/html; charset=utf-8";
 pub const SVG: &str = "image/svg+xml";
-const CONTENT_TYPES: [&str; 4] = ["", "application/json", HTML, SVG];
+const CONTENT_TYPES: [&str; 4] = ["", JSON, HTML, SVG];
 
 /// A time as the API writes it: UTC, milliseconds.
 pub fn rfc3339(stamp: Stamp) -> String {

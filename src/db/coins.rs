@@ -32,6 +32,7 @@ pub struct Coin {
     /// Where the source told none, the symbol; where it told neither, its id.
     pub name: String,
     pub active: bool,
+    pub first_seen_at: Stamp,
     /// When the labels were stored.
     pub updated_at: Stamp,
 }
@@ -64,9 +65,11 @@ impl Coins {
             #[diesel(sql_type = Bool)]
             active: bool,
             #[diesel(sql_type = Timestamp)]
+            first_seen_at: chrono::NaiveDateTime,
+            #[diesel(sql_type = Timestamp)]
             updated_at: chrono::NaiveDateTime,
         }
-        let read = "SELECT id, source_id, symbol, name, active, updated_at FROM assets WHERE source = ?";
+        let read = "SELECT id, source_id, symbol, name, active, first_seen_at, updated_at FROM assets WHERE source = ?";
         let rows = sql(read).bind(source).load::<Row>(conn, "reading the coins of a source")?;
         let coins = rows.into_iter().map(|row| {
             let symbol = row.symbol.to_uppercase();
@@ -75,8 +78,9 @@ impl Coins {
                 (true, false) => symbol.clone(),
                 (true, true) => row.source_id.clone(),
             };
-            let updated_at = Stamp::from_datetime(row.updated_at.and_utc()).unwrap_or_default();
-            Coin { id: row.id, source_id: row.source_id, symbol, name, active: row.active, updated_at }
+            let stamp = |at: chrono::NaiveDateTime| Stamp::from_datetime(at.and_utc()).unwrap_or_default();
+            let (first_seen_at, updated_at) = (stamp(row.first_seen_at), stamp(row.updated_at));
+            Coin { id: row.id, source_id: row.source_id, symbol, name, active: row.active, first_seen_at, updated_at }
         });
         Ok(Coins::new(coins.collect()))
     }
@@ -241,7 +245,15 @@ mod tests {
 
     fn coin(id: i64, source_id: &str, symbol: &str, name: &str) -> Coin {
         let (source_id, symbol, name) = (source_id.to_owned(), symbol.to_owned(), name.to_owned());
-        Coin { id, source_id, symbol, name, active: true, updated_at: Stamp::default() }
+        Coin {
+            id,
+            source_id,
+            symbol,
+            name,
+            active: true,
+            first_seen_at: Stamp::default(),
+            updated_at: Stamp::default(),
+        }
     }
 
     #[test]

@@ -185,8 +185,13 @@ impl Conversion {
     }
 }
 
+/// Whose rates are taken for amounts of a source: its own, or where it has none those of another.
+pub fn rates_of(conn: &mut Connection, source: &str, other: &str) -> Result<String, DbError> {
+    Ok(if has_rates(conn, source)? { source } else { other }.to_owned())
+}
+
 /// Whether any rate is stored of a source.
-pub fn has_rates(conn: &mut Connection, source: &str) -> Result<bool, DbError> {
+fn has_rates(conn: &mut Connection, source: &str) -> Result<bool, DbError> {
     let read = "SELECT currency FROM fx_rates WHERE source = ? LIMIT 1";
     Ok(sql(read).bind(source).first::<Currency>(conn, "looking for exchange rates")?.is_some())
 }

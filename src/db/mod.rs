@@ -26,6 +26,7 @@ pub mod health;
 pub mod import_positions;
 pub mod lease;
 pub mod migrate;
+pub mod pages;
 #[cfg(feature = "postgres")]
 mod pg_copy;
 pub mod pool;

@@ -26,6 +26,12 @@ pub const ALL: [&dyn Source; 3] = [&coingecko::CoinGecko, &coinmarketcap::CoinMa
 /// What a generated market is stored under: `sandbox-coingecko` and so on.
 pub const SANDBOX_PREFIX: &str = "sandbox-";
 
+/// Whose exchange rates are taken for a source that tells none: made-up ones for made-up data only.
+pub fn whose_rates(source: &str) -> String {
+    let prefix = if source.starts_with(SANDBOX_PREFIX) { SANDBOX_PREFIX } else { "" };
+    format!("{prefix}{}", coingecko::CoinGecko.name())
+}
+
 /// The vendor of this name.
 pub fn find(name: &str) -> Option<&'static dyn Source> {
     ALL.into_iter().find(|source| source.name() == name)

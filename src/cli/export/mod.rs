@@ -22,7 +22,6 @@ use crate::exit::{Exit, UsageError};
 use crate::sinks::files::Format;
 use crate::sinks::files::folder::{Folder, MANIFEST};
 
-pub use rates::rates_of;
 pub use work::{Done, Request, write};
 
 /// What an export of all sources is recorded under.

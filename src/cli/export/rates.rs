@@ -4,15 +4,13 @@ use std::collections::HashMap;
 
 use crate::db::export::{Snapshot, Table};
 use crate::db::fx::{self, Conversion};
-use crate::db::{Connection, DatabaseUrl, DbError};
+use crate::db::{DatabaseUrl, DbError};
 use crate::domain::Stamp;
 use crate::domain::rows::{Cell, Field, Kind, Rows};
-use crate::sources::SANDBOX_PREFIX;
+use crate::sources::whose_rates;
 
 /// Columns that are amounts of `vs_currency`.
 const AMOUNTS: [&str; 8] = ["price", "volume_24h", "market_cap", "open", "high", "low", "close", "volume"];
-/// Whose rates are taken for rows of a source that has none.
-const FALLBACK: &str = "coingecko";
 
 /// The columns of converted rows: an amount can be unknown, and the rate is told.
 pub fn fields(table: Table) -> Vec<Field> {
@@ -26,16 +24,6 @@ pub fn fields(table: Table) -> Vec<Field> {
         Field::nullable("rate_time", Kind::Millis),
     ];
     of_table.chain(of_rate).collect()
-}
-
-/// Whose rates hold for rows of a source: its own, where it has any.
-pub fn rates_of(conn: &mut Connection, source: &str) -> Result<String, DbError> {
-    Ok(match (fx::has_rates(conn, source)?, source.starts_with(SANDBOX_PREFIX)) {
-        (true, _) => source.to_owned(),
-        // Made-up rates for made-up data only.
-        (false, true) => format!("{SANDBOX_PREFIX}{FALLBACK}"),
-        (false, false) => FALLBACK.to_owned(),
-    })
 }
 
 /// Converts rows of a table, in any number.
@@ -76,7 +64,8 @@ impl Rates {
             let conversion = match self.by_source.get_mut(source) {
                 Some(conversion) => conversion,
                 None => {
-                    let conversion = Conversion::new(&rates_of(conn, source)?, &self.currency);
+                    let rates_of = fx::rates_of(conn, source, &whose_rates(source))?;
+                    let conversion = Conversion::new(&rates_of, &self.currency);
                     self.by_source.entry(source.to_owned()).or_insert(conversion)
                 }
             };

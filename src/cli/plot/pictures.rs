@@ -3,14 +3,14 @@
 use super::coins::{self, Coins};
 use super::{Args, Drawn, NoData, Show};
 use crate::cli::Context;
-use crate::cli::export::rates_of;
 use crate::db::assets::Asset;
-use crate::db::fx::Conversion;
+use crate::db::fx::{self, Conversion};
 use crate::db::series::{self, Figure, MOST};
 use crate::db::{Connection, DbError};
 use crate::domain::{Range, Stamp, Timeframe};
 use crate::exit::UsageError;
 use crate::plot::{self, CandleChart, LineChart, PieChart, Point, QuoteChart, Series, Span, Stick, Unit};
+use crate::sources::whose_rates;
 
 const DAY: i64 = 86_400_000;
 const PRICES_MS: i64 = 30 * DAY;
@@ -270,7 +270,9 @@ struct Converted<'a> {
 impl<'a> Converted<'a> {
     fn new(args: &'a Args, conn: &mut Connection, source: &str) -> Result<Self, DbError> {
         let into = match &args.in_currency {
-            Some(currency) => Some((currency.as_str(), Conversion::new(&rates_of(conn, source)?, currency))),
+            Some(currency) => {
+                Some((currency.as_str(), Conversion::new(&fx::rates_of(conn, source, &whose_rates(source))?, currency)))
+            }
             None => None,
         };
         Ok(Converted { from: &args.vs, into, without: 0 })
