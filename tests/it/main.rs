@@ -44,6 +44,7 @@ mod result;
 mod rollup;
 mod round_trip;
 mod sandbox;
+mod serve_faults;
 mod stream_faults;
 mod stream_figures;
 mod support_itself;
