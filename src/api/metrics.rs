@@ -30,6 +30,8 @@ const PREFIX: &str = "coinetl";
 
 /// Runs and budgets are not asked for more often.
 const FEW_FOR: Duration = Duration::from_secs(3);
+/// Nor, where they could not be read, than this.
+const FAILED_FOR: Duration = Duration::from_secs(1);
 /// What needs a walk through the data, neither, and only when a run changed something.
 const DATA_FOR: Duration = Duration::from_secs(15);
 
@@ -53,6 +55,7 @@ pub struct Figures {
 struct Read {
     few: Option<(Instant, String)>,
     data: Option<(Instant, Version, String)>,
+    failed: Option<(Instant, ApiError)>,
 }
 
 impl Figures {
@@ -76,6 +79,12 @@ impl Figures {
     async fn of_database(&self, state: &State) -> (String, Result<(), ApiError>) {
         // One look for all who ask at this moment.
         let mut read = self.read.lock().await;
+        // They need not wait for the same failure one after the other.
+        if let Some((at, err)) = &read.failed
+            && at.elapsed() < FAILED_FOR
+        {
+            return (String::new(), Err(err.clone()));
+        }
         if read.few.as_ref().is_none_or(|(at, _)| at.elapsed() >= FEW_FOR) {
             read.few = None;
             let budgets = state.options().budgets.clone();
@@ -95,7 +104,10 @@ impl Figures {
             });
             let seen = match seen.await {
                 Ok(seen) => seen,
-                Err(err) => return (String::new(), Err(err)),
+                Err(err) => {
+                    read.failed = Some((Instant::now(), err.clone()));
+                    return (String::new(), Err(err));
+                }
             };
             let (few, months) = seen.value;
             read.few = Some((Instant::now(), text(|registry| tell_few(registry, &few, &months))));

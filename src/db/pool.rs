@@ -4,7 +4,7 @@
 //! that answers of different moments can be told apart. A connection that the server dropped is
 //! replaced, and the read tried again: reading twice changes nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
@@ -19,10 +19,14 @@ use super::version::{self, Version};
 /// How long a read may wait for a connection, and for the server to take a new one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often somebody who waits for a connection looks whether one can come at all.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// A pool of reading connections. Clones share it.
 #[derive(Clone)]
 pub struct Pool {
     url: DatabaseUrl,
+    refused: Refused,
     connections: r2d2::Pool<Manager>,
     version: Arc<version::Reader>,
 }
@@ -37,7 +41,8 @@ pub struct Seen<T> {
 impl Pool {
     /// Up to `size` connections, each read of which may take `longest`. Opens none yet.
     pub fn new(url: &DatabaseUrl, size: u32, longest: Duration) -> Pool {
-        let manager = Manager { url: url.clone(), longest };
+        let refused = Refused::default();
+        let manager = Manager { url: url.clone(), longest, refused: refused.clone() };
         let connections = r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
@@ -46,7 +51,7 @@ impl Pool {
             .test_on_check_out(false)
             .error_handler(Box::new(Quiet))
             .build_unchecked(manager);
-        Pool { url: url.clone(), connections, version: Arc::default() }
+        Pool { url: url.clone(), refused, connections, version: Arc::default() }
     }
 
     pub fn backend(&self) -> Backend {
@@ -70,7 +75,7 @@ impl Pool {
         let mut tries = self.connections.max_size() + 1;
         loop {
             tries -= 1;
-            let mut reading = self.connections.get().map_err(|err| self.unreachable(&err))?;
+            let mut reading = self.connection()?;
             match self.version.read(&mut reading, &work) {
                 Err(err) if err.is_gone() => {
                     reading.broken = true;
@@ -88,11 +93,22 @@ impl Pool {
         self.read(|_| Ok::<_, DbError>(())).map(|seen| seen.version)
     }
 
-    fn unreachable(&self, err: &r2d2::PoolError) -> DbError {
-        // The pool tells of the newest failure behind its own words.
-        let why = err.to_string();
-        let why = why.strip_prefix("timed out waiting for connection: ").unwrap_or(&why);
-        DbError::Unreachable { url: self.url.to_string(), why: why.to_owned() }
+    /// An idle connection or a new one. The pool itself would wait for as long as it may, also for a server that refuses
+    /// every connection: under load all who ask would stand in line for an answer that is known.
+    fn connection(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(reading) = self.connections.get_timeout(LOOK) {
+                return Ok(reading);
+            }
+            let refused = self.refused.newest();
+            // While others hold a connection, theirs may be given back.
+            let is_hopeless = refused.is_some() && self.connections.state().connections == 0;
+            if is_hopeless || Instant::now() >= until {
+                let why = refused.unwrap_or_else(|| "no connection became free in time".to_owned());
+                return Err(DbError::Unreachable { url: self.url.to_string(), why });
+            }
+        }
     }
 }
 
@@ -107,11 +123,48 @@ impl MaybeDb for DbError {
     }
 }
 
+/// Why the newest try to connect failed, until one succeeds. The pool goes on trying by itself.
+#[derive(Debug, Clone, Default)]
+struct Refused(Arc<Mutex<Option<String>>>);
+
+impl Refused {
+    fn newest(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, why: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+}
+
 /// Opens connections for the pool.
 #[derive(Clone)]
 struct Manager {
     url: DatabaseUrl,
     longest: Duration,
+    refused: Refused,
+}
+
+impl Manager {
+    fn open(&self) -> Result<Reading, DbError> {
+        let Opened { raw, mut conn } = open(&self.url, Absent::Fail)?;
+        let (ms, seconds) = (self.longest.as_millis(), self.longest.as_secs_f64());
+        let doing = "preparing the connection";
+        match conn.backend() {
+            Backend::Sqlite => conn.batch_execute("PRAGMA query_only = ON").doing(doing)?,
+            Backend::Mysql => {
+                conn.batch_execute("SET SESSION TRANSACTION READ ONLY").doing(doing)?;
+                // MariaDB's name of it, and MySQL's.
+                if conn.batch_execute(&format!("SET max_statement_time = {seconds}")).is_err() {
+                    let _ = conn.batch_execute(&format!("SET max_execution_time = {ms}"));
+                }
+            }
+            Backend::Postgres => conn
+                .batch_execute(&format!("SET default_transaction_read_only = on; SET statement_timeout = {ms}"))
+                .doing(doing)?,
+        }
+        Ok(Reading { raw, conn, longest: self.longest, broken: false })
+    }
 }
 
 /// An open connection that can't write.
@@ -153,23 +206,12 @@ impl ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Reading, DbError> {
-        let Opened { raw, mut conn } = open(&self.url, Absent::Fail)?;
-        let (ms, seconds) = (self.longest.as_millis(), self.longest.as_secs_f64());
-        let doing = "preparing the connection";
-        match conn.backend() {
-            Backend::Sqlite => conn.batch_execute("PRAGMA query_only = ON").doing(doing)?,
-            Backend::Mysql => {
-                conn.batch_execute("SET SESSION TRANSACTION READ ONLY").doing(doing)?;
-                // MariaDB's name of it, and MySQL's.
-                if conn.batch_execute(&format!("SET max_statement_time = {seconds}")).is_err() {
-                    let _ = conn.batch_execute(&format!("SET max_execution_time = {ms}"));
-                }
-            }
-            Backend::Postgres => conn
-                .batch_execute(&format!("SET default_transaction_read_only = on; SET statement_timeout = {ms}"))
-                .doing(doing)?,
-        }
-        Ok(Reading { raw, conn, longest: self.longest, broken: false })
+        let opened = self.open();
+        self.refused.set(opened.as_ref().err().map(|err| match err {
+            DbError::Unreachable { why, .. } => why.clone(),
+            other => other.to_string(),
+        }));
+        opened
     }
 
     fn is_valid(&self, reading: &mut Reading) -> Result<(), DbError> {
