@@ -70,7 +70,8 @@ pub fn candlesticks(chart: &CandleChart) -> String {
     let unit = chart.currency.to_uppercase();
     let volumes = Scale::from_zero(sticks.iter().filter_map(|stick| stick.volume));
     let share = if volumes.is_some() { 0.78 } else { 1.0 };
-    let newest = sticks.last().map(|stick| (stick.close, stick.close < stick.open));
+    let fell = fell(&sticks);
+    let newest = sticks.last().map(|stick| (stick.close, fell[sticks.len() - 1]));
     let form = number::labels;
     let tag = newest.map(|(close, _)| number::short(close));
     let mut parts = vec![Part { share, scale, unit, form, tag: tag.clone() }];
@@ -97,7 +98,7 @@ pub fn candlesticks(chart: &CandleChart) -> String {
     ));
     for (is_down, class) in [(false, "up"), (true, "down")] {
         let (mut wicks, mut bodies, mut open) = (Path::default(), Path::default(), Path::default());
-        for stick in sticks.iter().filter(|stick| (stick.close < stick.open) == is_down) {
+        for (stick, _) in sticks.iter().zip(&fell).filter(|(_, fell)| **fell == is_down) {
             let x = middle(stick);
             let (top, bottom) = (panel.at(stick.open.max(stick.close)), panel.at(stick.open.min(stick.close)));
             // What opened and closed at one price is a line.
@@ -119,7 +120,7 @@ pub fn candlesticks(chart: &CandleChart) -> String {
         sheet.raw(&format!("<g{}>", panel.attributes()));
         for (is_down, class) in [(false, "up"), (true, "down")] {
             let mut bars = Path::default();
-            for stick in sticks.iter().filter(|stick| (stick.close < stick.open) == is_down) {
+            for (stick, _) in sticks.iter().zip(&fell).filter(|(_, fell)| **fell == is_down) {
                 if let Some(volume) = stick.volume.filter(|volume| *volume > 0.0) {
                     let y = panel.at(volume);
                     bars.rect(middle(stick) - width / 2.0, y, width, panel.bottom() - y);
@@ -134,6 +135,17 @@ pub fn candlesticks(chart: &CandleChart) -> String {
         panel.tag(&mut sheet, class, panel.at(close), &tag);
     }
     sheet.end()
+}
+
+/// Of each whether it went down; one that closed where it opened, against the one before.
+fn fell(sticks: &[Stick]) -> Vec<bool> {
+    let mut before = f64::NEG_INFINITY;
+    let mut fell = |stick: &Stick| {
+        let reference = if stick.close == stick.open { before } else { stick.open };
+        before = stick.close;
+        stick.close < reference
+    };
+    sticks.iter().map(&mut fell).collect()
 }
 
 /// So many lengths become one.

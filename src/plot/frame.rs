@@ -212,7 +212,7 @@ pub struct Part {
 /// Divides what is left of the sheet: panels one below the other, with one axis of time.
 pub fn panels(sheet: &Sheet, parts: Vec<Part>) -> Vec<Panel> {
     let between = BETWEEN * (parts.len() - 1) as f64;
-    let top = sheet.top + ABOVE;
+    let top = sheet.top + if parts.iter().all(|part| part.unit.is_empty()) { FONT / 2.0 } else { ABOVE };
     let height = (sheet.bottom() - top - BELOW - between).max(20.0);
     let mut labelled = Vec::new();
     for part in parts {
