@@ -52,4 +52,5 @@ pub use error::DbError;
 pub use pool::Pool;
 pub use session::Session;
 pub use shared::Shared;
+pub use sqlite_raw::RawSqlite;
 pub use url::{Backend, DatabaseUrl, DatabaseUrlError};

@@ -155,6 +155,46 @@ impl Fold {
     pub fn bar(&self) -> Bar {
         self.bar
     }
+
+    /// When its first piece begins.
+    pub fn opens(&self) -> Stamp {
+        self.opens
+    }
+}
+
+/// A fold of observations as bytes, to be put aside: no volumes, which observations do not tell.
+impl Fold {
+    pub const BYTES: usize = 9 * 8;
+
+    pub fn to_bytes(&self) -> [u8; Fold::BYTES] {
+        let Bar { open, high, low, close, market_cap, samples, .. } = self.bar;
+        let millis = |stamp: Stamp| stamp.millis() as u64;
+        // No moment is that late, and without one there is no market cap.
+        let capped = self.capped.map_or(u64::MAX, millis);
+        let [open, high, low, close, cap] = [open, high, low, close, market_cap.unwrap_or(0.0)].map(f64::to_bits);
+        let (opens, closes, samples) = (millis(self.opens), millis(self.closes), samples.unwrap_or(0) as u64);
+        let words = [opens, closes, open, high, low, close, cap, capped, samples];
+        let mut bytes = [0; Fold::BYTES];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The reverse of [`Fold::to_bytes`].
+    pub fn of_bytes(bytes: &[u8; Fold::BYTES]) -> Fold {
+        let mut words = [0; 9];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        let [opens, closes, open, high, low, close, cap, capped, samples] = words;
+        let [open, high, low, close, cap] = [open, high, low, close, cap].map(f64::from_bits);
+        let stamp = |millis: u64| Stamp::known(millis as i64);
+        let capped = (capped != u64::MAX).then(|| stamp(capped));
+        let (market_cap, samples) = (capped.map(|_| cap), Some(samples as i64));
+        let bar = Bar { open, high, low, close, volume: None, base_volume: None, market_cap, samples };
+        Fold { opens: stamp(opens), closes: stamp(closes), bar, capped }
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +258,16 @@ mod tests {
             .collect();
         let (direct, by_minutes) = (fold(&pieces).bar(), fold(&minutes).bar());
         assert_eq!(direct, by_minutes);
+    }
+
+    #[test]
+    fn folds_of_observations_come_back_from_bytes() {
+        for caps in [[None, None], [Some(0.0), None], [None, Some(7e12)], [Some(1.0), Some(2.0)]] {
+            let mut whole = Fold::of(at(5), &Bar::of_price(2.5, caps[0]));
+            assert_eq!(Fold::of_bytes(&whole.to_bytes()), whole);
+            whole.merge(&Fold::of(at(3), &Bar::of_price(1e-300, caps[1])));
+            assert_eq!(Fold::of_bytes(&whole.to_bytes()), whole);
+        }
     }
 
     #[test]

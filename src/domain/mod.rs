@@ -20,7 +20,7 @@ pub mod timeframe;
 pub use account::Account;
 pub use asset::Coin;
 pub use budget::{Budget, Cost};
-pub use candle::{Bar, Candle, Origin};
+pub use candle::{Bar, Candle, Fold, Origin};
 pub use coverage::{Range, Span, State};
 pub use micros::Micros;
 pub use price::{Carried, Column, Figures, PricePoint};

@@ -65,6 +65,16 @@ impl<K> Roller<K> {
         settled
     }
 
+    /// Takes in what the observations of an interval come to, or of some of them. No bar that is told of
+    /// may be shorter than that interval: one that covers an observation of it covers all.
+    pub fn points(&mut self, fold: &Fold) -> Option<Settled<K>> {
+        let settled = self.advance(fold.opens());
+        if fold.opens() >= self.covered {
+            merge(&mut self.fold, fold);
+        }
+        settled
+    }
+
     /// Takes in a real bar. One that is not shorter than the timeframe is no piece of it, and one that
     /// does not open at a multiple of its length is no bar.
     pub fn bar(&mut self, timeframe: Timeframe, open_time: Stamp, bar: &Bar) -> Option<Settled<K>> {
@@ -127,10 +137,13 @@ impl<K> Roller<K> {
 }
 
 fn add(fold: &mut Option<Fold>, at: Stamp, bar: &Bar) {
-    let piece = Fold::of(at, bar);
+    merge(fold, &Fold::of(at, bar));
+}
+
+fn merge(fold: &mut Option<Fold>, piece: &Fold) {
     match fold {
-        Some(fold) => fold.merge(&piece),
-        None => *fold = Some(piece),
+        Some(fold) => fold.merge(piece),
+        None => *fold = Some(*piece),
     }
 }
 
@@ -252,6 +265,45 @@ mod tests {
                 pieces.iter().partition(|piece| piece.order().0 < 1440 * MINUTE);
             let parts: Vec<_> = rolled(timeframe, &first).into_iter().chain(rolled(timeframe, &second)).collect();
             assert_eq!(whole, parts, "{timeframe}");
+        }
+    }
+
+    #[test]
+    fn observations_may_be_folded_before_by_the_shortest_length_there_is() {
+        for seed in 21..26 {
+            for unit in Timeframe::ALL {
+                let is_long = |piece: &Piece| !matches!(piece, Piece::Bar(length, ..) if *length < unit);
+                let pieces: Vec<Piece> = pieces(seed).into_iter().filter(is_long).collect();
+                let longer: Vec<Timeframe> = Timeframe::ALL.into_iter().filter(|of| *of >= unit).collect();
+                for timeframe in longer {
+                    let mut roller = Roller::<()>::new(timeframe);
+                    let (mut settled, mut folds) = (Vec::new(), std::collections::BTreeMap::new());
+                    // In the order in which they came in, which is none; and one of them apart, as if it
+                    // had come when the others were put aside.
+                    for (number, piece) in pieces.iter().rev().enumerate() {
+                        if let Piece::Point(moment, price) = piece {
+                            let interval = (unit.floor(at(*moment)), number % 7 == 0);
+                            add(folds.entry(interval).or_default(), at(*moment), &Bar::of_price(*price, None));
+                        }
+                    }
+                    let mut folds: Vec<Fold> = folds.into_values().flatten().collect();
+                    folds.sort_by_key(|fold| std::cmp::Reverse(fold.opens()));
+                    for piece in &pieces {
+                        let Piece::Bar(length, open, bar) = piece else { continue };
+                        while let Some(fold) = folds.pop_if(|fold| fold.opens() < at(*open)) {
+                            settled.extend(roller.points(&fold));
+                        }
+                        settled.extend(roller.bar(*length, at(*open), bar));
+                    }
+                    while let Some(fold) = folds.pop() {
+                        settled.extend(roller.points(&fold));
+                    }
+                    settled.extend(roller.finish());
+                    let settled: Vec<_> =
+                        settled.into_iter().map(|settled| (settled.open_time, settled.bar.unwrap())).collect();
+                    assert_eq!(settled, rolled(timeframe, &pieces), "{unit} {timeframe} {seed}");
+                }
+            }
         }
     }
 

@@ -7,8 +7,8 @@
 use std::cell::RefCell;
 
 use super::changes::Changes;
-use super::{Interval, Taker, fold, read_for};
-use crate::db::rollup::read::{Candles, Reader, with_points};
+use super::{Interval, Taker, fold_all};
+use crate::db::rollup::read::Reader;
 use crate::db::rollup::state::Pruned;
 use crate::db::rollup::{marks, state};
 use crate::db::{Absent, DatabaseUrl, DbError, Session, clock, open};
@@ -52,8 +52,7 @@ fn pass(session: &mut Session, url: &DatabaseUrl, timeframes: &[Timeframe], buil
     let reader = RefCell::new(open(url, Absent::Fail)?);
     let (changes, pruned) = (Changes::default(), Pruned::default());
     let mut writer = Writer { session, reader: &reader, timeframes, now, pruned, changes, points: 0 };
-    let mut candles = Candles::of_all(&reader, &read_for(timeframes), built);
-    with_points(url, &reader, built, |points| fold(timeframes, points, &mut candles, &mut writer))?;
+    fold_all(url, &reader, timeframes, built, &mut writer)?;
     writer.flush(Some(None))
 }
 

@@ -9,7 +9,7 @@ use super::{Interval, Taker, fold, read_for};
 use crate::db::rollup::marks::{self, Mark, Segment};
 use crate::db::rollup::read::{self, Points, Reader, Span};
 use crate::db::rollup::state::{self, Pruned};
-use crate::db::{Absent, DatabaseUrl, DbError, Session, clock, open};
+use crate::db::{Absent, DatabaseUrl, DbError, RawSqlite, Session, clock, open};
 use crate::domain::{Stamp, Timeframe};
 
 /// Marks of a day that are read at a time.
@@ -17,7 +17,7 @@ const MARKS: usize = 10_000;
 /// Coins a transaction, each day of one counted: it begins with few, and takes as many as come to so
 /// many rows.
 const FEWEST: i64 = 32;
-const MOST: i64 = 2_000;
+const MOST: i64 = 1_000;
 const ROWS: i64 = 30_000;
 
 /// Folds what is marked, day by day. What is marked meanwhile may be left for the next time.
@@ -115,7 +115,7 @@ impl Work {
             let (mut changes, mut rows) = (Changes::default(), 0);
             for part in &parts {
                 for segment in &part.segments {
-                    rows += self.fold(part.day, &part.vs_currency, segment, &mut changes)?;
+                    rows += self.fold(batch.raw, part.day, &part.vs_currency, segment, &mut changes)?;
                 }
             }
             changes.write(batch, now, &mut self.pruned, &self.reader)?;
@@ -128,6 +128,7 @@ impl Work {
     /// Folds what is touched of some coins' day; how many rows were read for it.
     fn fold(
         &self,
+        writer: Option<&RawSqlite>,
         day: Stamp,
         vs_currency: &Arc<str>,
         segment: &Segment,
@@ -147,7 +148,7 @@ impl Work {
         let longest = self.timeframes.iter().max().copied();
         let pieces: Vec<Timeframe> =
             read_for(&self.timeframes).into_iter().filter(|timeframe| Some(*timeframe) < longest).collect();
-        let candles = read::candles(&self.reader, &span, &pieces, &touched)?;
+        let candles = read::candles(&self.reader, writer, &span, &pieces, &touched)?;
         let count = candles.len();
         let mut points = Points::of(&self.reader, span);
         let mut taker = Touched { hours: segment.hours, changes };

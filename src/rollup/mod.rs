@@ -7,13 +7,16 @@
 pub mod build;
 mod changes;
 pub mod marked;
+#[cfg(feature = "postgres")]
+mod unordered;
 pub mod verify;
 
 use std::sync::Arc;
 
-use crate::db::DbError;
 use crate::db::candles::CandleRow;
-use crate::db::rollup::{Feed, Point};
+use crate::db::rollup::read::{Candles, Reader};
+use crate::db::rollup::{Feed, Point, ahead};
+use crate::db::{DatabaseUrl, DbError};
 use crate::domain::rollup::{Roller, Settled};
 use crate::domain::{Bar, Candle, Origin, Stamp, Timeframe};
 
@@ -35,29 +38,79 @@ pub trait Taker {
     }
 }
 
+/// Observations as they are told to whoever folds: one, or what some come to.
+pub trait Piece {
+    /// The coin and the currency.
+    fn whose(&self) -> (i64, &Arc<str>);
+    /// The first moment of it.
+    fn at(&self) -> Stamp;
+    fn tell<K>(&self, roller: &mut Roller<K>) -> Option<Settled<K>>;
+}
+
+impl Piece for Point {
+    fn whose(&self) -> (i64, &Arc<str>) {
+        (self.asset_id, &self.vs_currency)
+    }
+
+    fn at(&self) -> Stamp {
+        self.at
+    }
+
+    fn tell<K>(&self, roller: &mut Roller<K>) -> Option<Settled<K>> {
+        roller.point(self.at, self.price, self.market_cap)
+    }
+}
+
+/// Folds all that is stored of the coins behind one.
+fn fold_all(
+    url: &DatabaseUrl,
+    reader: &Reader,
+    timeframes: &[Timeframe],
+    after_asset: i64,
+    taker: &mut dyn Taker,
+) -> Result<(), DbError> {
+    let mut candles = Candles::of_all(reader, &read_for(timeframes), after_asset);
+    #[cfg(feature = "postgres")]
+    if url.backend() == crate::db::Backend::Postgres {
+        use crate::db::rollup::{read, stream};
+
+        // Its rows lie in the order they came in, and to sort them takes longer than all the rest: here
+        // only what they come to is sorted. A bar that is no longer than an interval tells all of it or
+        // nothing.
+        let shortest = timeframes.iter().min().copied().unwrap_or(Timeframe::M1);
+        let shorter: Vec<Timeframe> = Timeframe::ALL.into_iter().filter(|of| *of < shortest).collect();
+        let unit = read::shortest_real(reader, &shorter)?.unwrap_or(shortest);
+        return match stream::as_they_lie(url, after_asset, |points| unordered::in_order(points, unit))? {
+            Some(mut parts) => fold(timeframes, &mut parts, &mut candles, taker),
+            None => stream::by_key(url, after_asset, |points| fold(timeframes, points, &mut candles, taker)),
+        };
+    }
+    ahead::with_points(url, after_asset, |points| fold(timeframes, points, &mut candles, taker))
+}
+
 /// Folds two feeds into candles of some timeframes. Both are in the order of coin, currency (byte by
 /// byte) and time; of candles that open at the same time the longest comes first.
-pub fn fold(
+pub fn fold<P: Piece>(
     timeframes: &[Timeframe],
-    points: &mut dyn Feed<Point>,
+    points: &mut dyn Feed<P>,
     candles: &mut dyn Feed<CandleRow>,
     taker: &mut dyn Taker,
 ) -> Result<(), DbError> {
     let mut rollers: Vec<Roller<CandleRow>> = timeframes.iter().map(|timeframe| Roller::new(*timeframe)).collect();
     let (mut point, mut candle) = (points.next()?, candles.next()?);
     loop {
-        let of_point = point.as_ref().map(|point| (point.asset_id, &point.vs_currency));
+        let of_point = point.as_ref().map(Piece::whose);
         let of_candle = candle.as_ref().map(|candle| (candle.asset_id, &candle.vs_currency));
         let Some((asset_id, vs_currency)) = of_point.into_iter().chain(of_candle).min() else { break };
         let vs_currency = vs_currency.clone();
         let mut count = 0;
         loop {
             let is_ours = |id: i64, vs: &Arc<str>| id == asset_id && *vs == vs_currency;
-            let next_point = point.as_ref().filter(|point| is_ours(point.asset_id, &point.vs_currency));
+            let next_point = point.as_ref().filter(|point| is_ours(point.whose().0, point.whose().1));
             let next_candle = candle.as_ref().filter(|candle| is_ours(candle.asset_id, &candle.vs_currency));
             let candle_first = match (next_point, next_candle) {
                 (None, None) => break,
-                (Some(point), Some(candle)) => candle.candle.open_time <= point.at,
+                (Some(point), Some(candle)) => candle.candle.open_time <= point.at(),
                 (point, _) => point.is_none(),
             };
             if candle_first && let Some(row) = candle.take() {
@@ -78,10 +131,10 @@ pub fn fold(
                         taker.take(Interval { asset_id, vs_currency: &vs_currency, timeframe, settled })?;
                     }
                 }
-            } else if let Some(Point { at, price, market_cap, .. }) = point {
+            } else if let Some(piece) = &point {
                 count += 1;
                 for roller in &mut rollers {
-                    if let Some(settled) = roller.point(at, price, market_cap) {
+                    if let Some(settled) = piece.tell(roller) {
                         let timeframe = roller.timeframe();
                         taker.take(Interval { asset_id, vs_currency: &vs_currency, timeframe, settled })?;
                     }
@@ -95,7 +148,7 @@ pub fn fold(
                 taker.take(Interval { asset_id, vs_currency: &vs_currency, timeframe, settled })?;
             }
         }
-        let next = [point.as_ref().map(|point| point.asset_id), candle.as_ref().map(|candle| candle.asset_id)];
+        let next = [point.as_ref().map(|point| point.whose().0), candle.as_ref().map(|candle| candle.asset_id)];
         if next.into_iter().flatten().all(|next| next != asset_id) {
             taker.done(asset_id, count)?;
         }

@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use super::{Interval, Taker, Verdict, fold, judge, read_for};
-use crate::db::rollup::read::{Candles, with_points};
+use super::{Interval, Taker, Verdict, fold_all, judge};
 use crate::db::rollup::state::{Kept, Open, Pruned};
 use crate::db::rollup::{marks, state};
 use crate::db::{Absent, DatabaseUrl, DbError, Session, clock, open};
@@ -57,8 +56,7 @@ pub fn verify(
     let open_ones = state::open(session.conn())?.into_iter().collect();
     let mut judging = Judging { session, kept, now, pruned, open: open_ones, most, verified };
     let reader = RefCell::new(open(url, Absent::Fail)?);
-    let mut candles = Candles::of_all(&reader, &read_for(&timeframes), 0);
-    with_points(url, &reader, 0, |points| fold(&timeframes, points, &mut candles, &mut judging))?;
+    fold_all(url, &reader, &timeframes, 0, &mut judging)?;
     Ok(judging.verified)
 }
 

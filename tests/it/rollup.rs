@@ -353,6 +353,44 @@ fn only_what_is_marked_is_folded(db: &TestDb) {
     check(db, &[Timeframe::H1, Timeframe::D1]);
 }
 
+/// PostgreSQL's rows are put into order here, in a file where they are many; without one the server sorts.
+#[test]
+fn many_observations_that_lie_in_any_order_come_to_the_same_candles_with_a_file_and_without() {
+    let Some(db) = TestDb::new(Backend::Postgres) else { return };
+    db.setup();
+    assets(&db, 590);
+    // Hour after hour, each of all coins; some of them without a price.
+    db.execute(
+        "INSERT INTO prices (asset_id, vs_currency, observed_at, price, run_id) \
+         SELECT id, 'usd', TIMESTAMP '2026-05-19' + hour * INTERVAL '1 hour' + id * INTERVAL '1 second', \
+         CASE WHEN id % 50 > 0 THEN 1 + (id * 7919 + hour * 31) % 1009 END, 1 \
+         FROM generate_series(0, 99) hour, assets ORDER BY hour, id DESC",
+    );
+    let tell = |args: &[&str], folder: Option<&str>| {
+        let mut rollup = db.coinetl(&["candles", "rollup", "-v"]);
+        if let Some(folder) = folder {
+            rollup = rollup.env("TMPDIR", folder);
+        }
+        rollup.args(args).run().expect(0).stderr.contains("not put into order here")
+    };
+    assert!(tell(&[], Some("/nonexistent")));
+    let by_server = rolled(&db);
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles WHERE timeframe = '1h'"), 579 * 100);
+    db.execute("DELETE FROM candles");
+    assert!(!tell(&["--rebuild"], None));
+    assert_same(&rolled(&db), &by_server);
+    assert!(tell(&["--verify"], Some("/nonexistent")));
+    // A real bar of a quarter of an hour covers what lies in it: then quarters are put into order.
+    let bar = Bar { volume: Some(2.0), ..Bar::new(5.0, 5.0, 5.0, 5.0).unwrap() };
+    store_all(&db, &[self::bar(60, "usd", Timeframe::M15, DAY, Origin::Source, bar)]);
+    rollup(&db, &[]);
+    let after = rolled(&db);
+    assert!(after != by_server);
+    db.execute("DELETE FROM candles WHERE origin = 'rollup'");
+    tell(&["--rebuild"], None);
+    assert_same(&rolled(&db), &after);
+}
+
 fn killed_rollups_are_made_up_for(db: &TestDb) {
     const KILLS: usize = 8;
     assets(db, 60);

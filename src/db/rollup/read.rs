@@ -9,15 +9,14 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::records::{Group, Names, load};
+use super::records::{Group, Names, load, load_below};
 use super::{Feed, Point};
 use crate::db::candles::CandleRow;
 use crate::db::conn::Opened;
-#[cfg(feature = "postgres")]
-use crate::db::conn::{Absent, open};
 use crate::db::error::DbError;
 use crate::db::sql::{Sql, sql};
-use crate::db::url::{Backend, DatabaseUrl};
+use crate::db::sqlite_raw::RawSqlite;
+use crate::db::url::Backend;
 use crate::domain::{Stamp, Timeframe};
 
 const POINTS_A_PAGE: i64 = 20_000;
@@ -40,21 +39,24 @@ pub struct Span {
     pub to: Stamp,
 }
 
-/// Hands the observations of all coins behind one to `work`, by the database's fastest way.
-pub fn with_points<R>(
-    url: &DatabaseUrl,
-    reader: &Reader,
-    after_asset: i64,
-    work: impl FnOnce(&mut dyn Feed<Point>) -> Result<R, DbError>,
-) -> Result<R, DbError> {
-    #[cfg(feature = "postgres")]
-    if url.backend() == Backend::Postgres {
-        // One that does nothing else as long as it takes.
-        let mut sender = open(url, Absent::Fail)?;
-        return super::stream::with_points(&mut sender, after_asset, work);
+/// The shortest real candles among some timeframes, if there are any.
+#[cfg(feature = "postgres")]
+pub fn shortest_real(reader: &Reader, among: &[Timeframe]) -> Result<Option<Timeframe>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        timeframe: String,
     }
-    let _ = url;
-    work(&mut Points::of_all(reader, after_asset))
+    if among.is_empty() {
+        return Ok(None);
+    }
+    let among: Vec<String> = among.iter().map(|timeframe| format!("'{timeframe}'")).collect();
+    let select = format!(
+        "SELECT DISTINCT timeframe FROM candles WHERE timeframe IN ({}) AND origin <> 'rollup'",
+        among.join(", ")
+    );
+    let rows = sql(select).load::<Row>(&mut reader.borrow_mut().conn, "looking for real candles")?;
+    Ok(rows.into_iter().filter_map(|row| row.timeframe.parse().ok()).min())
 }
 
 /// Observations with a price, in order.
@@ -62,7 +64,7 @@ pub struct Points<'a> {
     reader: &'a Reader,
     span: Option<Span>,
     walk: Walk,
-    page: VecDeque<Point>,
+    page: std::vec::IntoIter<Point>,
     names: Names,
     /// How many were read.
     pub count: usize,
@@ -86,7 +88,7 @@ impl<'a> Points<'a> {
             reader,
             span: None,
             walk: Walk::Coins(after_asset),
-            page: VecDeque::new(),
+            page: Vec::new().into_iter(),
             names: Names::default(),
             count: 0,
         }
@@ -94,13 +96,15 @@ impl<'a> Points<'a> {
 
     pub fn of(reader: &'a Reader, span: Span) -> Self {
         let walk = Walk::Coins(span.first - 1);
-        Points { reader, span: Some(span), walk, page: VecDeque::new(), names: Names::default(), count: 0 }
+        let page = Vec::new().into_iter();
+        Points { reader, span: Some(span), walk, page, names: Names::default(), count: 0 }
     }
 
-    fn turn(&mut self) -> Result<(), DbError> {
+    /// The next of them, some 20,000; `None` at the end.
+    pub fn page(&mut self) -> Result<Option<Vec<Point>>, DbError> {
         let opened = &mut *self.reader.borrow_mut();
         loop {
-            let Some(select) = self.select(opened.conn.backend()) else { return Ok(()) };
+            let Some(select) = self.select(opened.conn.backend()) else { return Ok(None) };
             let names = &mut self.names;
             let page: Vec<Point> = load(opened, select, names)?;
             let is_full = page.len() as i64 == POINTS_A_PAGE;
@@ -114,8 +118,7 @@ impl<'a> Points<'a> {
             };
             if !page.is_empty() {
                 self.count += page.len();
-                self.page = page.into();
-                return Ok(());
+                return Ok(Some(page));
             }
         }
     }
@@ -165,10 +168,12 @@ impl<'a> Points<'a> {
 
 impl Feed<Point> for Points<'_> {
     fn next(&mut self) -> Result<Option<Point>, DbError> {
-        if self.page.is_empty() {
-            self.turn()?;
+        if self.page.len() == 0
+            && let Some(page) = self.page()?
+        {
+            self.page = page.into_iter();
         }
-        Ok(self.page.pop_front())
+        Ok(Iterator::next(&mut self.page))
     }
 }
 
@@ -190,9 +195,12 @@ const CANDLE: &str = "p.asset_id, p.vs_currency, p.timeframe, p.open_time AS mom
 /// The candles of a span: real ones as pieces, and of those that were folded here the ones that may be
 /// touched, in order.
 ///
-/// `pieces` and `folded` are timeframes, the folded ones with the time that they are wanted from.
+/// `pieces` and `folded` are timeframes, the folded ones with the time that they are wanted from. SQLite
+/// reads them on the handle that is going to write, if it is told: there a transaction that writes sees
+/// what is committed, and the pages that it changes are those that were just read.
 pub fn candles(
     reader: &Reader,
+    writer: Option<&RawSqlite>,
     span: &Span,
     pieces: &[Timeframe],
     folded: &[(Timeframe, Stamp, Stamp)],
@@ -226,8 +234,11 @@ pub fn candles(
     for (_, from, to) in folded {
         select = select.bind(from.text().as_str()).bind(to.text().as_str());
     }
-    let mut candles: Vec<CandleRow> =
-        load(opened, select.bind(span.first).bind(span.last), &mut Names::of(&span.vs_currency))?;
+    let (select, mut names) = (select.bind(span.first).bind(span.last), Names::of(&span.vs_currency));
+    let mut candles: Vec<CandleRow> = match writer {
+        Some(writer) => load_below(writer.connection(), select, &mut names)?,
+        None => load(opened, select, &mut names)?,
+    };
     candles.sort_by_key(|row| (row.asset_id, row.candle.open_time, std::cmp::Reverse(row.candle.timeframe)));
     Ok(candles)
 }

@@ -6,6 +6,8 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text, Timestamp};
 
 use super::Point;
+#[cfg(feature = "mysql")]
+use crate::db::any::AnyConnection;
 use crate::db::candles::{CandleRow, StoredBar};
 use crate::db::conn::{ConnectionBackend, Opened};
 use crate::db::error::DbError;
@@ -45,20 +47,34 @@ impl Names {
 pub trait Record: Sized {
     /// The row as diesel reads it.
     type Row: diesel::QueryableByName<ConnectionBackend> + 'static;
+    /// The columns by their places, where it is worth the trouble.
+    #[cfg(feature = "mysql")]
+    const OF_MYSQL: Option<fn(&mysql::Row, &mut Names) -> Option<Self>> = None;
     fn of_row(row: Self::Row, names: &mut Names) -> Option<Self>;
     fn of_sqlite(row: &rusqlite::Row<'_>, names: &mut Names) -> rusqlite::Result<Option<Self>>;
 }
 
 /// Reads what a statement selects, the columns by their names; on SQLite by their places, on the raw
-/// handle.
+/// handle, and so the observations on MySQL.
 pub fn load<T: Record>(opened: &mut Opened, select: Sql, names: &mut Names) -> Result<Vec<T>, DbError> {
     let broken = || DbError::Query { doing: DOING, why: "a row of it can't be read".to_owned() };
     if opened.conn.backend() != Backend::Sqlite {
+        #[cfg(feature = "mysql")]
+        if let AnyConnection::Mysql(conn) = &mut opened.conn
+            && let Some(of_mysql) = T::OF_MYSQL
+        {
+            return mysql::load(conn, select, |row| of_mysql(row, names).ok_or_else(broken));
+        }
         let rows = select.load::<T::Row>(&mut opened.conn, DOING)?;
         return rows.into_iter().map(|row| T::of_row(row, names).ok_or_else(broken)).collect();
     }
+    load_below(sqlite_raw::below(opened.raw.as_ref(), DOING)?, select, names)
+}
+
+/// The same on SQLite's own handle.
+pub fn load_below<T: Record>(conn: &rusqlite::Connection, select: Sql, names: &mut Names) -> Result<Vec<T>, DbError> {
+    let broken = || DbError::Query { doing: DOING, why: "a row of it can't be read".to_owned() };
     let failed = |err: rusqlite::Error| sqlite_raw::failed(DOING, &err);
-    let conn = sqlite_raw::below(opened.raw.as_ref(), DOING)?;
     let (text, values) = select.into_parts();
     let mut statement = conn.prepare_cached(&text).map_err(failed)?;
     for (place, value) in values.iter().enumerate() {
@@ -78,6 +94,62 @@ pub fn load<T: Record>(opened: &mut Opened, select: Sql, names: &mut Names) -> R
     Ok(records)
 }
 
+/// MySQL's own rows: to look for each column's name takes as long as to send it.
+#[cfg(feature = "mysql")]
+mod mysql {
+    use diesel::connection::{DefaultLoadingMode, LoadConnection};
+    use diesel::deserialize::FromSql;
+    use diesel::mysql::{Mysql, MysqlConnection, MysqlValue};
+    use diesel::row::{Field, Row as _};
+    use diesel::sql_types::{BigInt, Double, Nullable, Text, Timestamp};
+
+    use super::{DOING, Names, Point};
+    use crate::db::error::{DbError, Doing};
+    use crate::db::sql::{Sql, Value};
+    use crate::domain::Stamp;
+
+    pub type Row = <MysqlConnection as LoadConnection>::Row<'static, 'static>;
+
+    pub fn load<T>(
+        conn: &mut MysqlConnection,
+        select: Sql,
+        mut read: impl FnMut(&Row) -> Result<T, DbError>,
+    ) -> Result<Vec<T>, DbError> {
+        let (text, values) = select.into_parts();
+        let mut query = diesel::sql_query(text).into_boxed::<Mysql>();
+        for value in values {
+            query = match value {
+                Value::Int(value) => query.bind::<BigInt, _>(value),
+                Value::MaybeInt(value) => query.bind::<Nullable<BigInt>, _>(value),
+                Value::Double(value) => query.bind::<Nullable<Double>, _>(value),
+                Value::Text(value) => query.bind::<Text, _>(value),
+                Value::MaybeText(value) => query.bind::<Nullable<Text>, _>(value),
+            };
+        }
+        let rows = LoadConnection::<DefaultLoadingMode>::load(conn, query).doing(DOING)?;
+        rows.map(|row| read(&row.doing(DOING)?)).collect()
+    }
+
+    pub fn point(row: &Row, names: &mut Names) -> Option<Point> {
+        fn cell<T, ST>(row: &Row, at: usize) -> Option<T>
+        where
+            T: FromSql<ST, Mysql>,
+        {
+            T::from_sql(row.get(at)?.value()?).ok()
+        }
+        let vs_currency = row.get(1)?;
+        let vs_currency = names.get(std::str::from_utf8(vs_currency.value().as_ref().map(MysqlValue::as_bytes)?).ok()?);
+        let moment: chrono::NaiveDateTime = cell::<_, Timestamp>(row, 2)?;
+        Some(Point {
+            asset_id: cell::<_, BigInt>(row, 0)?,
+            vs_currency,
+            at: Stamp::from_datetime(moment.and_utc()).ok()?,
+            price: cell::<_, Double>(row, 3)?,
+            market_cap: cell::<_, Double>(row, 4),
+        })
+    }
+}
+
 #[derive(diesel::QueryableByName)]
 pub struct PointRow {
     #[diesel(sql_type = BigInt)]
@@ -94,6 +166,8 @@ pub struct PointRow {
 
 impl Record for Point {
     type Row = PointRow;
+    #[cfg(feature = "mysql")]
+    const OF_MYSQL: Option<fn(&mysql::Row, &mut Names) -> Option<Point>> = Some(mysql::point);
 
     fn of_row(row: PointRow, names: &mut Names) -> Option<Point> {
         let PointRow { asset_id, vs_currency, moment, price, market_cap } = row;
