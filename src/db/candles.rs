@@ -101,11 +101,14 @@ impl Row for CandleRow {
 /// Stores a batch. Rows may come in any order; of two with the same key the one that is worth more
 /// counts, of two that are worth the same the later one.
 pub fn upsert(batch: &mut Batch<'_>, rows: &mut Vec<CandleRow>) -> Result<Stored, DbError> {
-    // The sort is stable, so the last of equal keys is the one to keep.
-    rows.sort_by(|a, b| (a.key(), a.candle.origin).cmp(&(b.key(), b.candle.origin)));
-    rows.reverse();
-    rows.dedup_by(|a, b| a.key() == b.key());
-    rows.reverse();
+    // A file's rows mostly are in order already.
+    if !rows.is_sorted_by(|a, b| a.key() < b.key()) {
+        // The sort is stable, so the last of equal keys is the one to keep.
+        rows.sort_by(|a, b| (a.key(), a.candle.origin).cmp(&(b.key(), b.candle.origin)));
+        rows.reverse();
+        rows.dedup_by(|a, b| a.key() == b.key());
+        rows.reverse();
+    }
     let stored = bulk::upsert(batch, &TABLE, TABLE.figures, &rows.iter().collect::<Vec<_>>())?;
     if stored.changed() {
         let is_base = |candle: &Candle| candle.origin != Origin::Rollup && candle.timeframe != Timeframe::D1;

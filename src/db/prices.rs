@@ -69,8 +69,11 @@ impl Row for PriceRow {
 
 /// Stores a batch. Rows may come in any order; of two with the same key the later one counts.
 pub fn upsert(batch: &mut Batch<'_>, rows: &mut Vec<PriceRow>) -> Result<Stored, DbError> {
-    rows.sort_by(|a, b| a.key().cmp(&b.key()));
-    keep_last_of_each_key(rows);
+    // A file's rows mostly are in order already.
+    if !rows.is_sorted_by(|a, b| a.key() < b.key()) {
+        rows.sort_by(|a, b| a.key().cmp(&b.key()));
+        keep_last_of_each_key(rows);
+    }
     let mut stored = Stored::default();
     let mut kinds: Vec<Carried> = rows.iter().map(|row| row.figures.carried()).collect();
     kinds.sort_unstable();

@@ -17,7 +17,7 @@ pub fn upsert<R: Row>(batch: &mut Batch<'_>, table: &Table, set: &[&str], rows: 
         names.join(", "),
         vec!["?"; names.len()].join(",")
     );
-    let mut insert = conn.prepare_cached(&insert).map_err(failed)?;
+    let mut insert = Bound::new(conn.prepare_cached(&insert).map_err(failed)?);
     let mut update = match set.is_empty() {
         true => None,
         false => {
@@ -32,7 +32,7 @@ pub fn upsert<R: Row>(batch: &mut Batch<'_>, table: &Table, set: &[&str], rows: 
                 list(set, " OR ", |name| format!("{name} IS NOT ?{}", place(name))),
                 guard.unwrap_or_default()
             );
-            Some(conn.prepare_cached(&update).map_err(failed)?)
+            Some(Bound::new(conn.prepare_cached(&update).map_err(failed)?))
         }
     };
     let mut stored = Stored::default();
@@ -61,47 +61,90 @@ pub fn upsert<R: Row>(batch: &mut Batch<'_>, table: &Table, set: &[&str], rows: 
 }
 
 /// Binds a row and runs the statement; whether it changed anything.
-fn write<R: Row>(statement: &mut rusqlite::CachedStatement<'_>, row: &R, run_id: i64) -> rusqlite::Result<bool> {
-    let mut binder = Binder { statement, place: 0, result: Ok(()) };
-    row.key(&mut binder);
-    row.figures(&mut binder);
-    binder.int(Some(run_id));
-    binder.result?;
-    Ok(statement.raw_execute()? > 0)
+fn write<R: Row>(bound: &mut Bound<'_>, row: &R, run_id: i64) -> rusqlite::Result<bool> {
+    (bound.place, bound.result) = (0, Ok(()));
+    row.key(bound);
+    row.figures(bound);
+    bound.int(Some(run_id));
+    std::mem::replace(&mut bound.result, Ok(()))?;
+    Ok(bound.statement.raw_execute()? > 0)
 }
 
-struct Binder<'a, 'conn> {
-    statement: &'a mut rusqlite::CachedStatement<'conn>,
+/// A statement, and what is bound to it: most of a row is as in the row before, and stays.
+struct Bound<'conn> {
+    statement: rusqlite::CachedStatement<'conn>,
+    held: Vec<Held>,
     place: usize,
     result: rusqlite::Result<()>,
 }
 
-impl Binder<'_, '_> {
-    fn bind(&mut self, value: impl rusqlite::ToSql) {
+/// A value that may be the next row's, too.
+#[derive(PartialEq)]
+enum Held {
+    Other,
+    Null,
+    Int(i64),
+    Text(String),
+}
+
+impl<'conn> Bound<'conn> {
+    fn new(statement: rusqlite::CachedStatement<'conn>) -> Bound<'conn> {
+        Bound { statement, held: Vec::new(), place: 0, result: Ok(()) }
+    }
+
+    /// What is held at the next place.
+    fn next(&mut self) -> &mut Held {
         self.place += 1;
+        while self.held.len() < self.place {
+            self.held.push(Held::Other);
+        }
+        &mut self.held[self.place - 1]
+    }
+
+    fn bind(&mut self, value: impl rusqlite::ToSql) {
         if self.result.is_ok() {
             self.result = self.statement.raw_bind_parameter(self.place, value);
         }
     }
+
+    fn null(&mut self) {
+        if std::mem::replace(self.next(), Held::Null) != Held::Null {
+            self.bind(rusqlite::types::Null);
+        }
+    }
 }
 
-impl Cells for Binder<'_, '_> {
+impl Cells for Bound<'_> {
     fn int(&mut self, value: Option<i64>) {
-        self.bind(value);
+        let Some(value) = value else { return self.null() };
+        if std::mem::replace(self.next(), Held::Int(value)) != Held::Int(value) {
+            self.bind(value);
+        }
     }
     fn small(&mut self, value: Option<i32>) {
-        self.bind(value);
+        self.int(value.map(i64::from));
     }
     fn double(&mut self, value: Option<f64>) {
+        let Some(value) = value else { return self.null() };
+        *self.next() = Held::Other;
         self.bind(value);
     }
     fn text(&mut self, value: &str) {
+        match self.next() {
+            Held::Text(held) if held == value => return,
+            Held::Text(held) => {
+                held.clear();
+                held.push_str(value);
+            }
+            held => *held = Held::Text(value.to_owned()),
+        }
         self.bind(value);
     }
     fn stamp(&mut self, value: Stamp) {
+        *self.next() = Held::Other;
         self.bind(value.text().as_str());
     }
     fn truth(&mut self, value: bool) {
-        self.bind(value);
+        self.int(Some(i64::from(value)));
     }
 }
