@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::db::candle_indexes::Indexes;
 use crate::db::candles::{self, CandleRow};
 use crate::db::import_positions::{self, Position};
 use crate::db::prices::{self, PriceRow};
@@ -88,6 +89,7 @@ pub struct ArchiveSink {
     target: Target,
     files: Vec<FileKey>,
     coins: HashMap<Arc<Subject>, Known>,
+    indexes: Indexes,
 }
 
 /// A coin that is stored, and the currency.
@@ -100,7 +102,18 @@ struct Known {
 impl ArchiveSink {
     /// `files` in the order of the numbers that pieces come with.
     pub fn new(session: Session, target: Target, files: Vec<FileKey>) -> Self {
-        ArchiveSink { session, target, files, coins: HashMap::new() }
+        ArchiveSink { session, target, files, coins: HashMap::new(), indexes: Indexes::default() }
+    }
+
+    /// Makes ready for many rows.
+    pub fn prepare(&mut self) -> Result<(), DbError> {
+        self.indexes = Indexes::set_aside(&mut self.session)?;
+        Ok(())
+    }
+
+    /// Tidies up when all is written, or as much as could be.
+    pub fn settle(&mut self) -> Result<(), DbError> {
+        Indexes::restore(&mut self.session)
     }
 
     pub fn target(&self) -> &Target {
@@ -111,10 +124,13 @@ impl ArchiveSink {
     pub fn write(&mut self, pieces: &[(usize, Piece)]) -> Result<(), DbError> {
         let (target, files, coins) = (&self.target, &self.files, &self.coins);
         let fresh = fresh(pieces, coins);
-        let learned = self.session.batch(|batch| {
+        let (learned, new_candles) = self.session.batch(|batch| {
             let learned = resolve(batch, target, &fresh)?;
             let known = |subject: &Arc<Subject>| coins.get(subject).or_else(|| learned.get(subject));
-            let (mut candle_rows, mut price_rows) = (Vec::new(), Vec::new());
+            let chunks =
+                pieces.iter().filter_map(|(_, piece)| if let Piece::Rows(chunk) = piece { Some(chunk) } else { None });
+            let mut candle_rows = Vec::with_capacity(chunks.clone().map(|chunk| chunk.candles.len()).sum());
+            let mut price_rows = Vec::with_capacity(chunks.map(|chunk| chunk.prices.len()).sum());
             for (_, piece) in pieces {
                 if let Piece::Rows(chunk) = piece {
                     gather(
@@ -146,8 +162,9 @@ impl ArchiveSink {
             let (mut new, mut updated) = (0, 0);
             if !candle_rows.is_empty() {
                 let stored = candles::upsert(batch, &mut candle_rows)?;
-                (new, updated) = (new + stored.new, updated + stored.updated);
+                (new, updated) = (stored.new, stored.updated);
             }
+            let new_candles = new;
             if !price_rows.is_empty() {
                 let stored = prices::upsert(batch, &mut price_rows)?;
                 (new, updated) = (new + stored.new, updated + stored.updated);
@@ -187,10 +204,10 @@ impl ArchiveSink {
                     None => import_positions::clear(batch, &files[at].key)?,
                 }
             }
-            Ok(learned)
+            Ok((learned, new_candles))
         })?;
         self.coins.extend(learned);
-        Ok(())
+        self.indexes.added(&mut self.session, new_candles)
     }
 }
 

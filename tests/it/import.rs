@@ -303,7 +303,7 @@ fn a_killed_import_ends_like_an_undisturbed_one(db: &TestDb) {
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 6_999);
 }
 
-/// An empty SQLite table is filled without its indexes: they are there again at the end, and after a kill by the next
+/// Many candles are added to few in SQLite without the indexes: they are there again at the end, and after a kill by the next
 /// import or `db-setup`.
 #[test]
 fn indexes_are_there_again_at_the_end() {
@@ -326,6 +326,16 @@ fn indexes_are_there_again_at_the_end() {
     db.coinetl(&["import", "h.csv"]).run().expect(0);
     assert_eq!(db.lines(indexes), migrated);
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
+    // Where there are rows, only many new ones are worth it.
+    let told =
+        |file: &str| db.coinetl(&["import", file, "-vv"]).run().expect(0).stderr.contains("made again at the end");
+    db.workdir().write("few.csv", &history(13, 4_000));
+    assert!(!told("few.csv"));
+    db.workdir().write("many.csv", &history(30, 4_000));
+    assert!(told("many.csv"));
+    assert_eq!(db.lines(indexes), migrated);
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 30 * 4_000);
+    assert_eq!(db.lines("PRAGMA integrity_check"), ["ok"]);
 }
 
 /// A signal ends it behind a batch, with the place, and gives the lease back; a pipe nobody writes to does not hold it.

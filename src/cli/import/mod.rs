@@ -17,7 +17,7 @@ use super::{Context, heartbeat, stop};
 use crate::config::ConfigError;
 use crate::db::import_positions::{self, Position};
 use crate::db::runs::Status;
-use crate::db::{Connection, DbError, Session, assets, candle_indexes, migrate};
+use crate::db::{Connection, DbError, Session, assets, migrate};
 use crate::domain::{Coin, Cost};
 use crate::exit::{Exit, UsageError};
 use crate::sinks::archive::{ArchiveSink, FileKey, Target};
@@ -232,11 +232,11 @@ impl Request {
         let beating = heartbeat::start(&context.settings.database_url, sink.session.lease().clone());
         let bar = show::bar(context, &inputs);
         let mut reports = Vec::new();
-        candle_indexes::set_aside(&mut sink.session)?;
+        sink.prepare()?;
         let result = copy::copy(&inputs, &mut sink, &stop.asked, |report| reports.push(report), &bar);
         bar.finish_and_clear();
         // Also of what was stored until it failed.
-        let restored = candle_indexes::restore(&mut sink.session);
+        let restored = sink.settle();
         let result = result.and_then(|()| {
             restored?;
             sink.session.batch(|batch| import_positions::clear(batch, SEED))?;
