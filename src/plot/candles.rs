@@ -51,7 +51,8 @@ pub fn candlesticks(chart: &CandleChart) -> String {
     let within = |stick: &&Stick| stick.open_time >= span.from && stick.open_time < span.to;
     let sticks: Vec<Stick> = chart.sticks.iter().filter(within).copied().collect();
     let room = f64::from(chart.frame.width) - 90.0;
-    let times = ((span.length() as f64 / length as f64) * NARROWEST / room).ceil().max(1.0) as i64;
+    let shortest = span.length() as f64 * NARROWEST / room;
+    let times = times(length, shortest);
     let (sticks, length) = (folded(&sticks, length, times), length * times);
     let Some(scale) = Scale::of(chart.scale, sticks.iter().flat_map(|stick| [stick.low, stick.high])) else {
         return nothing();
@@ -60,7 +61,7 @@ pub fn candlesticks(chart: &CandleChart) -> String {
     let mut sheet = Sheet::begin(&chart.frame, KIND, &words, &span_attributes(&chart.frame, span));
     let mut notes = Vec::new();
     if times > 1 {
-        notes.push(("f0", format!("each candle is {times} of {}", length_words(chart.length_ms))));
+        notes.push(("f0", format!("each candle is {} of {}", length_words(length), length_words(chart.length_ms))));
     }
     if sticks.iter().any(|stick| !stick.is_final) {
         notes.push(("open up", "not over yet".to_owned()));
@@ -148,6 +149,16 @@ fn fell(sticks: &[Stick]) -> Vec<bool> {
     sticks.iter().map(&mut fell).collect()
 }
 
+/// How many lengths become one that is not shorter: to a length that people count in, where there is one.
+fn times(length: i64, shortest: f64) -> i64 {
+    const MINUTES: [i64; 20] =
+        [1, 2, 3, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720, 1_440, 2_880, 4_320, 10_080, 20_160, 43_200, 129_600];
+    let least = (shortest / length as f64).ceil().max(1.0) as i64;
+    let round = MINUTES.into_iter().map(|minutes| minutes * 60_000);
+    let round = round.filter(|round| round % length == 0).map(|round| round / length);
+    if least == 1 { 1 } else { round.into_iter().find(|times| *times >= least).unwrap_or(least) }
+}
+
 /// So many lengths become one.
 fn folded(sticks: &[Stick], length: i64, times: i64) -> Vec<Stick> {
     if times <= 1 {
@@ -218,5 +229,7 @@ mod tests {
         assert_eq!(few.iter().filter_map(|stick| stick.volume).sum::<f64>(), 100.0);
         assert_eq!(few.iter().filter(|stick| !stick.is_final).count(), 1);
         assert_eq!(length_words(900_000), "15m");
+        assert_eq!((times(60_000, 40_000.0), times(60_000, 1_080_000.0), times(3_600_000, 7_300_000.0)), (1, 30, 3));
+        assert_eq!(times(7_000, 70_001.0), 11);
     }
 }

@@ -31,9 +31,9 @@ const HALF: f64 = 4.2;
 /// For the labels below a chart.
 const BELOW: f64 = 24.0;
 /// Between two panels.
-const BETWEEN: f64 = 26.0;
+const BETWEEN: f64 = 28.0;
 /// Above the first one, for what its values are.
-const ABOVE: f64 = 16.0;
+const ABOVE: f64 = 18.0;
 
 /// What a colour means.
 pub struct Entry {
@@ -274,7 +274,7 @@ impl Panel {
         }
         sheet.path("grid", &grid, "");
         if !self.unit.is_empty() {
-            sheet.text_beside(self.right() + 8.0, self.y - FONT - 1.0, "", "start", &self.unit);
+            sheet.text_beside(self.right() + 8.0, self.y - FONT - 3.0, "", "start", &self.unit);
         }
     }
 

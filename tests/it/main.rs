@@ -33,6 +33,7 @@ mod numbers;
 mod overlap;
 mod ping;
 mod plan;
+mod plot;
 mod prices;
 mod prune;
 mod publish;
