@@ -156,7 +156,7 @@ fn times(length: i64, shortest: f64) -> i64 {
     let least = (shortest / length as f64).ceil().max(1.0) as i64;
     let round = MINUTES.into_iter().map(|minutes| minutes * 60_000);
     let round = round.filter(|round| round % length == 0).map(|round| round / length);
-    if least == 1 { 1 } else { round.into_iter().find(|times| *times >= least).unwrap_or(least) }
+    if least == 1 { 1 } else { round.into_iter().find(|times| (least..least * 3).contains(times)).unwrap_or(least) }
 }
 
 /// So many lengths become one.

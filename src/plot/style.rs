@@ -79,8 +79,8 @@ pub fn sheet(theme: Theme) -> String {
             colour.map_or(fallback, |(_, colour)| colour).to_owned()
         }
     });
-    // Rules of what is not in a file.
-    out.lines().filter(|line| !line.starts_with(".spark")).collect()
+    // Rules of what is not in a file, which has its own size, too.
+    out.replace("width:100%;height:auto;", "").lines().filter(|line| !line.starts_with(".spark")).collect()
 }
 
 /// Copies a style sheet, with something else in place of each `var(--plot-NAME,FALLBACK)`.
@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(names(Theme::Light), names(Theme::Dark));
         for theme in [Theme::Light, Theme::Dark] {
             let sheet = sheet(theme);
+            assert!(!sheet.contains("100%") && !sheet.contains("spark"));
             assert!(!sheet.contains("var(") && sheet.contains(".plot .s10{stroke:#"), "{sheet}");
         }
         assert!(sheet(Theme::Dark).contains(".paper{fill:#12161c}"));

@@ -71,7 +71,7 @@ impl Step {
         match self {
             Step::Millis(millis) => millis,
             Step::Days(days) => i64::from(days) * DAY,
-            Step::Months(months) => i64::from(months) * 30 * DAY,
+            Step::Months(months) => i64::from(months) * 61 * DAY / 2,
         }
     }
 }

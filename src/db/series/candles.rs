@@ -61,12 +61,15 @@ pub fn candles(
          SUM(volume) AS volume, MIN(CASE WHEN final THEN 1 ELSE 0 END) AS whole \
          FROM candles WHERE {within} GROUP BY {bucket}) g \
          JOIN candles f ON f.asset_id = ? AND f.vs_currency = ? AND f.timeframe = ? AND f.open_time = g.first_at \
+         AND f.open_time >= {at} AND f.open_time < {at} \
          JOIN candles l ON l.asset_id = ? AND l.vs_currency = ? AND l.timeframe = ? AND l.open_time = g.last_at \
+         AND l.open_time >= {at} AND l.open_time < {at} \
          ORDER BY g.first_at"
     );
     let mut read = bound(of_coin(folded), filled);
+    // The bounds for each part: a planner that only knows of the equality may walk all of the coin's past.
     for _ in 0..2 {
-        read = read.bind(asset_id).bind(vs_currency).bind(timeframe.name());
+        read = bound(read.bind(asset_id).bind(vs_currency).bind(timeframe.name()), filled);
     }
     let rows = read.load::<StickRow>(conn, DOING)?;
     let from_its_beginning = |row| {

@@ -63,11 +63,14 @@ pub fn prices(
          (SELECT {bucket} AS piece, MIN(observed_at) AS first_at, MAX(observed_at) AS last_at, MIN({column}) AS low, \
          MAX({column}) AS high FROM prices WHERE {within} GROUP BY {bucket}) g \
          JOIN prices f ON f.asset_id = ? AND f.vs_currency = ? AND f.observed_at = g.first_at \
-         JOIN prices l ON l.asset_id = ? AND l.vs_currency = ? AND l.observed_at = g.last_at ORDER BY g.first_at"
+         AND f.observed_at >= {at} AND f.observed_at < {at} \
+         JOIN prices l ON l.asset_id = ? AND l.vs_currency = ? AND l.observed_at = g.last_at \
+         AND l.observed_at >= {at} AND l.observed_at < {at} ORDER BY g.first_at"
     );
     let mut read = bound(sql(folded).bind(asset_id).bind(vs_currency), filled);
+    // The bounds for each part: a planner that only knows of the equality may walk all of the coin's past.
     for _ in 0..2 {
-        read = read.bind(asset_id).bind(vs_currency);
+        read = bound(read.bind(asset_id).bind(vs_currency), filled);
     }
     Ok(unfolded(read.load::<FoldedRow>(conn, DOING)?))
 }

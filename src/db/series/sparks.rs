@@ -17,6 +17,7 @@ const MOST_COINS: usize = 200;
 const DAYS: i64 = 7;
 /// A point each.
 const STEP_MS: i64 = 4 * 3_600_000;
+const STEPS: i64 = DAYS * 86_400_000 / STEP_MS;
 
 #[derive(diesel::QueryableByName)]
 struct Row {
@@ -28,8 +29,8 @@ struct Row {
     value: f64,
 }
 
-/// Prices of the seven days before `until`, every four hours the last one, for [`sparkline`]: of hourly
-/// candles, in one query for all of them; of coins that have none, in a second one of observations. A time
+/// Prices of the seven days before `until`, every four hours one, for [`sparkline`]: the closes of hourly
+/// candles, in one query for all of them; of coins that have hardly any, in a second one of observations. A time
 /// without a price is no number; a coin without any is not in the answer. Of more than 200 coins the first count.
 ///
 /// [`sparkline`]: crate::plot::sparkline
@@ -44,23 +45,36 @@ pub fn sparks(
     if asset_ids.is_empty() {
         return Ok(lines);
     }
-    let end = until.floor(STEP_MS).plus(STEP_MS);
+    // The last step ends with the last hour that is over.
+    let hour = Timeframe::H1;
+    let end = hour.floor(until);
     let range = Range { from: end.plus(-DAYS * 86_400_000), to: end };
     let backend = conn.backend();
     let (at, ids) = (at(backend), |count: usize| places(1, count));
     let number = if backend == Backend::Mysql { "SIGNED" } else { "BIGINT" };
+    // The last hour of each step.
+    let hours: Vec<String> =
+        (1..=STEPS).map(|step| range.from.plus(step * STEP_MS).plus(-hour.millis()).to_string()).collect();
+    let these = format!("open_time IN {}", ids(hours.len()).replace('?', at));
     let step = bucket(backend, "open_time", range.from, STEP_MS);
+    let bounds = match backend {
+        // As many ranges as there are coins and times are too many for its planner: it would read all that
+        // there is of each coin.
+        Backend::Mysql => format!("open_time >= {at} AND open_time < {at} AND HOUR(open_time) % 4 = ?"),
+        Backend::Sqlite | Backend::Postgres => these,
+    };
     let read = format!(
-        "SELECT c.asset_id, CAST(g.step AS {number}) AS step, c.close AS value FROM (SELECT asset_id, {step} AS step, \
-         MAX(open_time) AS last_at FROM candles WHERE asset_id IN {} AND vs_currency = ? AND timeframe = ? \
-         AND open_time >= {at} AND open_time < {at} GROUP BY asset_id, {step}) g JOIN candles c \
-         ON c.asset_id = g.asset_id AND c.vs_currency = ? AND c.timeframe = ? AND c.open_time = g.last_at",
+        "SELECT asset_id, CAST({step} AS {number}) AS step, close AS value FROM candles WHERE asset_id IN {} \
+         AND vs_currency = ? AND timeframe = ? AND {bounds}",
         ids(asset_ids.len())
     );
-    let hour = Timeframe::H1.name();
-    let read = sql(read).bind_all(asset_ids.iter().copied()).bind(vs_currency).bind(hour);
-    let read = bound(read, range).bind(vs_currency).bind(hour);
+    let read = sql(read).bind_all(asset_ids.iter().copied()).bind(vs_currency).bind(hour.name());
+    let read = match backend {
+        Backend::Mysql => bound(read, range).bind((end.millis() - hour.millis()) / hour.millis() % 4),
+        Backend::Sqlite | Backend::Postgres => read.bind_all(hours),
+    };
     take(&mut lines, read.load(conn, DOING)?);
+    lines.retain(|_, line: &mut Vec<f64>| line.iter().filter(|value| value.is_finite()).count() > 1);
     let without: Vec<i64> = asset_ids.iter().copied().filter(|id| !lines.contains_key(id)).collect();
     if without.is_empty() {
         return Ok(lines);
@@ -70,16 +84,19 @@ pub fn sparks(
         "SELECT p.asset_id, CAST(g.step AS {number}) AS step, p.price AS value FROM (SELECT asset_id, {step} AS step, \
          MAX(observed_at) AS last_at FROM prices WHERE asset_id IN {} AND vs_currency = ? AND observed_at >= {at} \
          AND observed_at < {at} AND price IS NOT NULL GROUP BY asset_id, {step}) g JOIN prices p \
-         ON p.asset_id = g.asset_id AND p.vs_currency = ? AND p.observed_at = g.last_at",
+         ON p.asset_id = g.asset_id AND p.vs_currency = ? AND p.observed_at = g.last_at \
+         WHERE p.asset_id IN {} AND p.observed_at >= {at} AND p.observed_at < {at}",
+        ids(without.len()),
         ids(without.len())
     );
-    let read = sql(read).bind_all(without).bind(vs_currency);
-    take(&mut lines, bound(read, range).bind(vs_currency).load(conn, DOING)?);
+    let read = bound(sql(read).bind_all(without.iter().copied()).bind(vs_currency), range);
+    let read = bound(read.bind(vs_currency).bind_all(without), range);
+    take(&mut lines, read.load(conn, DOING)?);
     Ok(lines)
 }
 
 fn take(lines: &mut HashMap<i64, Vec<f64>>, rows: Vec<Row>) {
-    let steps = (DAYS * 86_400_000 / STEP_MS) as usize;
+    let steps = STEPS as usize;
     for row in rows {
         let line = lines.entry(row.asset_id).or_insert_with(|| vec![f64::NAN; steps]);
         if let Some(place) = usize::try_from(row.step).ok().and_then(|step| line.get_mut(step)) {
