@@ -46,6 +46,7 @@ mod rollup;
 mod round_trip;
 mod sandbox;
 mod serve_faults;
+mod serve_hostile;
 mod stream_faults;
 mod stream_figures;
 mod support_itself;

@@ -241,3 +241,60 @@ fn a_newer_schema_is_refused() {
     db.execute("DELETE FROM __diesel_schema_migrations WHERE version = '20991231000000'");
     assert_eq!(server.get("/healthz").status, 200);
 }
+
+#[test]
+fn a_shared_cache_may_die_and_come_back() {
+    let Some(db) = TestDb::new(Backend::Sqlite) else { return };
+    let Some((redis, url)) = OwnServer::up("redis") else {
+        loud("SKIPPED redis: no server of the test's own can be started (scripts/setup --test)");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must not skip");
+        return;
+    };
+    fill(&db);
+    let start = || Server::run(db.coinetl(&["serve", "--bind", "127.0.0.1:0"]).env("REDIS_URL", &url));
+    let servers = [start(), start()];
+    let prices = "/dashboard?id=all&limit=20";
+    let all_answer = |what: &str| {
+        let answers = servers.each_ref().map(|server| server.get(prices));
+        for answer in &answers {
+            assert_eq!(answer.status, 200, "{what}: {}", answer.text());
+            assert!(answer.seconds < 3.0, "{what}: {} s", answer.seconds);
+        }
+        assert_eq!(answers[0].body, answers[1].body, "{what}");
+        answers[0].body.clone()
+    };
+    let shared_hits = |server: &Server| {
+        let told = server.get("/metrics").text();
+        let line = told.lines().find_map(|line| line.strip_prefix("coinetl_cache_hits_total{place=\"redis\"} "));
+        line.expect("the shared hits").parse::<u64>().unwrap()
+    };
+    let first = all_answer("with Redis");
+    // What the first server read is no work for the second.
+    assert_eq!((shared_hits(&servers[0]), shared_hits(&servers[1])), (0, 1));
+
+    assert!(redis.services("kill"));
+    for _ in 0..10 {
+        assert_eq!(all_answer("without Redis"), first);
+    }
+    let in_euros = |server: &Server| server.get("/dashboard?id=all&vs=eur").status;
+    assert_eq!(servers.each_ref().map(in_euros), [204, 204]);
+    db.coinetl(&["prices", "insert", "--sandbox", "--top", "50", "--vs", "eur"]).json(0);
+    let stored = Instant::now();
+    wait_until(|| servers.each_ref().map(in_euros) == [200, 200]);
+    assert!(stored.elapsed() < Duration::from_secs(3), "a new run is seen after {:?}", stored.elapsed());
+    for server in &servers {
+        assert_eq!(server.told().matches("does not answer").count(), 1, "{}", server.told());
+    }
+
+    assert!(redis.services("start"));
+    wait_until(|| {
+        all_answer("with Redis again");
+        servers.iter().all(|server| server.told().contains("is back"))
+    });
+    for server in &servers {
+        assert_eq!(server.told().matches("is back").count(), 1, "{}", server.told());
+    }
+    for server in servers {
+        assert_eq!(server.stop().0, Some(0));
+    }
+}
