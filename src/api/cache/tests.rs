@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::super::error::ApiError;
 use super::super::reply::{Answer, Draft};
-use super::super::state::{Options, State};
+use super::super::state::{Budgets, Options, State};
 use crate::db::{Absent, Connection, DatabaseUrl, migrate, open};
 
 struct Fixture {
@@ -33,6 +33,7 @@ impl Fixture {
             cache_bytes: 1 << 20,
             rate_limit: 0,
             stale_after: Duration::from_secs(7200),
+            budgets: Budgets::new(|_, _| Ok(None)),
         };
         State::new(options).await.unwrap()
     }
