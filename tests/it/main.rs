@@ -7,6 +7,8 @@
 #[macro_use]
 mod support;
 
+mod api;
+mod api_requests;
 mod assets;
 mod backfill;
 mod browser_itself;
