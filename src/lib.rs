@@ -27,3 +27,4 @@ pub mod rollup;
 pub mod sandbox;
 pub mod sinks;
 pub mod sources;
+pub mod web;

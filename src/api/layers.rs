@@ -20,7 +20,7 @@ use super::metrics;
 use super::state::State;
 
 /// Nothing comes from elsewhere, and nobody else frames it. Styles are inline in charts and in the API's page.
-const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
+const POLICY: &str = "default-src 'self'; script-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
                       object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
 
 /// How long an answer may take beyond its read: for waiting in turn and for writing it down.

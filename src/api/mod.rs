@@ -45,8 +45,8 @@ pub use state::State;
 ))]
 struct Document;
 
-/// All paths of the API, and the document that describes them.
-pub fn router(state: State) -> Router {
+/// All paths of the API and the document that describes them, and beside them `pages`.
+pub fn router(state: State, pages: Router<State>) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(metrics::metrics))
         .routes(routes!(dashboard::dashboard))
@@ -59,6 +59,6 @@ pub fn router(state: State) -> Router {
         .routes(routes!(runs::runs))
         .routes(routes!(health::healthz))
         .split_for_parts();
-    let router = router.merge(docs::router(&document));
+    let router = router.merge(docs::router(&document)).merge(pages);
     layers::around(router.fallback(error::unknown_path), &state).with_state(state)
 }

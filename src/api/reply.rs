@@ -181,7 +181,7 @@ pub fn rfc3339(stamp: Stamp) -> String {
     stamp.rfc3339()
 }
 
-fn takes_gzip(request: &HeaderMap) -> bool {
+pub fn takes_gzip(request: &HeaderMap) -> bool {
     let all = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     all.flat_map(|value| value.split(',')).any(|one| {
         let mut parts = one.split(';').map(str::trim);
@@ -192,7 +192,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-fn pack(body: &[u8]) -> Bytes {
+pub fn pack(body: &[u8]) -> Bytes {
     let mut packer = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
     // Writing into memory does not fail.
     let _ = packer.write_all(body);

@@ -8,6 +8,7 @@ use super::error::ApiError;
 use super::metrics::Figures;
 use super::reply::{Answer, Draft};
 use crate::db::coins::{Catalogues, Coins};
+use crate::db::dashboard::market::{self, Market};
 use crate::db::version::Version;
 use crate::db::{Connection, DatabaseUrl, DbError, Pool, assets};
 use crate::domain::Budget;
@@ -75,6 +76,7 @@ struct Inner {
     cache: Cache,
     figures: Figures,
     catalogues: Catalogues,
+    market: market::Shared,
     stopping: tokio::sync::watch::Sender<bool>,
 }
 
@@ -86,8 +88,8 @@ impl State {
         };
         let cache = Cache::new(&options, reader.clone()).await?;
         let (stopping, _) = tokio::sync::watch::channel(false);
-        let (figures, catalogues) = (Figures::new(), Catalogues::default());
-        Ok(State(Arc::new(Inner { options, reader, cache, figures, catalogues, stopping })))
+        let (figures, catalogues, market) = (Figures::new(), Catalogues::default(), market::Shared::default());
+        Ok(State(Arc::new(Inner { options, reader, cache, figures, catalogues, market, stopping })))
     }
 
     /// Ends what would go on for ever, such as streams of events.
@@ -110,6 +112,11 @@ impl State {
             Some(named) => Ok(named.to_owned()),
             None => Ok(assets::meant_source(conn, &self.0.options.sources)?),
         }
+    }
+
+    /// All coins with their newest prices, as of the version that a connection sees: read once for all.
+    pub fn market(&self, conn: &mut Connection, version: Version) -> Result<Arc<Market>, ApiError> {
+        Ok(self.0.market.get(conn, version)?)
     }
 
     pub fn reader(&self) -> &Reader {

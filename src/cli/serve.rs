@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::db::migrate;
 use crate::exit::{Exit, UsageError};
 use crate::sources::{self, SANDBOX_PREFIX};
+use crate::web;
 
 pub const NAME: &str = "serve";
 
@@ -76,7 +77,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
             Output::Text => writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush()),
             Output::Json => writeln!(std::io::stderr(), "{line}"),
         };
-        let router = api::router(state.clone());
+        let router = api::router(state.clone(), web::router());
         let stopping = async {
             asked.await;
             state.stop();

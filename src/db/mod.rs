@@ -15,6 +15,7 @@ pub mod clock;
 pub mod coins;
 mod conn;
 pub mod coverage;
+pub mod dashboard;
 pub mod days;
 pub mod dead_letters;
 mod error;
