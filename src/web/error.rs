@@ -37,9 +37,13 @@ impl IntoResponse for PageError {
         let is_passing = status.is_server_error();
         let (title, words) = match &err {
             ApiError::Database(_) => ("The database does not answer", database_words()),
-            ApiError::Busy => ("Too much at once", html! { p { "The page is asked for again by itself in a moment." } }),
+            ApiError::Busy => {
+                ("Too much at once", html! { p { "The page is asked for again by itself in a moment." } })
+            }
             ApiError::UnknownPath(_) => ("There is nothing here", html! {}),
-            ApiError::BadParameter { .. } => ("That can't be shown", html! { p { "Something in the address is not usable." } }),
+            ApiError::BadParameter { .. } => {
+                ("That can't be shown", html! { p { "Something in the address is not usable." } })
+            }
             _ => ("Something went wrong", html! { p { "The page is asked for again by itself in a moment." } }),
         };
         let body = html! {

@@ -28,8 +28,9 @@ pub static STYLE: LazyLock<File> = LazyLock::new(|| {
     File::new("app", "css", "text/css; charset=utf-8", format!("{colours}{}\n{text}", plot::PAGE_CSS))
 });
 
-pub static SCRIPT: LazyLock<File> =
-    LazyLock::new(|| File::new("app", "js", "text/javascript; charset=utf-8", include_str!("static/app.js").to_owned()));
+pub static SCRIPT: LazyLock<File> = LazyLock::new(|| {
+    File::new("app", "js", "text/javascript; charset=utf-8", include_str!("static/app.js").to_owned())
+});
 
 static ICON: LazyLock<File> =
     LazyLock::new(|| File::new("icon", "svg", reply::SVG, include_str!("static/icon.svg").to_owned()));

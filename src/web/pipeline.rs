@@ -10,12 +10,12 @@ use super::format;
 use super::layout::{self, Shell};
 use crate::api::reply::{self, Draft};
 use crate::api::{ApiError, State};
+use crate::db::dashboard::market::Market;
+use crate::db::dashboard::pairs;
+use crate::db::dashboard::pipeline::{self, Run, Spent};
 use crate::db::dead_letters::{self, Kept};
 use crate::db::gaps::Found;
 use crate::db::health::{self, LastRun};
-use crate::db::dashboard::market::Market;
-use crate::db::dashboard::pipeline::{self, Run, Spent};
-use crate::db::dashboard::pairs;
 use crate::db::{Connection, accounts, clock};
 use crate::domain::{Range, Span, Stamp, State as Known, budget};
 
@@ -243,12 +243,12 @@ fn words(run: &LastRun) -> Option<Markup> {
         Mark::Good => None,
         Mark::Running => Some(html! { "It is at work." }),
         Mark::Some => Some(html! { "Part is stored, part not" @if !error.is_empty() { ": " (error) }
-            ". The next run heals what can be healed." }),
+        ". The next run heals what can be healed." }),
         Mark::Bad if run.status == "running" => Some(html! {
-            "It died without a word. Nothing is lost: the next run goes on where it was. Run "
-            code { "coinetl " (run.command) } " again." }),
+        "It died without a word. Nothing is lost: the next run goes on where it was. Run "
+        code { "coinetl " (run.command) } " again." }),
         Mark::Bad => Some(html! { (if error.is_empty() { "It failed" } else { error }) ". "
-            code { "coinetl doctor" } " tells what is wrong; the next run goes on where this one was." }),
+        code { "coinetl doctor" } " tells what is wrong; the next run goes on where this one was." }),
     }
 }
 

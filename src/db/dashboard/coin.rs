@@ -151,12 +151,13 @@ struct Time {
 pub fn timeframes(conn: &mut Connection, series: &Series) -> Result<Vec<(Timeframe, Stamp)>, DbError> {
     let mut found = Vec::new();
     for timeframe in Timeframe::ALL {
-        let row = sql("SELECT open_time AS time FROM candles WHERE asset_id = ? AND vs_currency = ? AND timeframe = ? \
+        let row =
+            sql("SELECT open_time AS time FROM candles WHERE asset_id = ? AND vs_currency = ? AND timeframe = ? \
                        ORDER BY open_time LIMIT 1")
-        .bind(series.asset_id)
-        .bind(&*series.vs_currency)
-        .bind(timeframe.name())
-        .first::<Time>(conn, DOING)?;
+            .bind(series.asset_id)
+            .bind(&*series.vs_currency)
+            .bind(timeframe.name())
+            .first::<Time>(conn, DOING)?;
         if let Some(row) = row {
             found.push((timeframe, stamp(DOING, row.time)?));
         }
@@ -178,9 +179,7 @@ pub fn currencies(conn: &mut Connection, asset_id: i64) -> Result<Vec<Arc<str>>,
         let read = format!(
             "SELECT vs_currency FROM {table} WHERE asset_id = ? AND vs_currency > ? ORDER BY asset_id, vs_currency LIMIT 1"
         );
-        while let Some(row) =
-            sql(read.as_str()).bind(asset_id).bind(last.as_str()).first::<Row>(conn, DOING)?
-        {
+        while let Some(row) = sql(read.as_str()).bind(asset_id).bind(last.as_str()).first::<Row>(conn, DOING)? {
             last = row.vs_currency;
             if !found.iter().any(|known| **known == *last) {
                 found.push(last.as_str().into());

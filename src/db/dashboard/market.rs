@@ -187,7 +187,9 @@ struct PriceRow {
 fn read(conn: &mut Connection) -> Result<Market, DbError> {
     const DOING: &str = "reading the newest prices";
     let int = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
-    let coins: Vec<CoinRow> = sql("SELECT id, source, source_id, symbol, name, active FROM assets ORDER BY id LIMIT ?").bind(MOST_ROWS).load(conn, DOING)?;
+    let coins: Vec<CoinRow> = sql("SELECT id, source, source_id, symbol, name, active FROM assets ORDER BY id LIMIT ?")
+        .bind(MOST_ROWS)
+        .load(conn, DOING)?;
     let mut rows: Vec<PriceRow> = sql(format!(
         "SELECT asset_id, vs_currency, observed_at, price, volume_24h, market_cap, circulating_supply, total_supply, \
          CAST(market_cap_rank AS {int}) AS place, change_1h, change_24h, change_7d, change_30d FROM latest_prices LIMIT ?"

@@ -84,8 +84,8 @@ pub fn newest(conn: &mut Connection, limit: i64) -> Result<Vec<Quote>, DbError> 
             None => sql("SELECT source, pair FROM crypto_metrics ORDER BY source, pair LIMIT 1"),
             Some(key) => sql("SELECT source, pair FROM crypto_metrics WHERE source = ? AND pair > ? \
                               ORDER BY source, pair LIMIT 1")
-                .bind(key.source.as_str())
-                .bind(key.pair.as_str()),
+            .bind(key.source.as_str())
+            .bind(key.pair.as_str()),
         };
         let mut next = next.first::<Key>(conn, DOING)?;
         if let (None, Some(key)) = (&next, &last) {

@@ -8,27 +8,13 @@ use diesel::sql_types::Text;
 
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
-use crate::db::fx::{self, Series};
+use crate::db::fx::Series;
 use crate::db::sql::sql;
 use crate::domain::Stamp;
 use crate::domain::rate::{Factor, USD};
-use crate::sources::SANDBOX_PREFIX;
-
-/// Whose rates are taken for a source that has none.
-const FALLBACK: &str = "coingecko";
 
 /// Nobody trades in more currencies.
 const MOST: usize = 300;
-
-/// Whose rates hold for a source.
-pub fn source_of(conn: &mut Connection, source: &str) -> Result<String, DbError> {
-    Ok(match (fx::has_rates(conn, source)?, source.starts_with(SANDBOX_PREFIX)) {
-        (true, _) => source.to_owned(),
-        // Made-up rates for made-up data only.
-        (false, true) => format!("{SANDBOX_PREFIX}{FALLBACK}"),
-        (false, false) => FALLBACK.to_owned(),
-    })
-}
 
 /// Currencies that a source tells rates of.
 pub fn currencies(conn: &mut Connection, source: &str) -> Result<Vec<String>, DbError> {

@@ -60,7 +60,8 @@ pub fn find(
     currencies.sort_by_key(|stored| (***stored != *choice.currency, ***stored != *USD));
     let (mut earlier, mut lacks_rate) = (None::<Found>, false);
     for currency in currencies {
-        let Some((price, at, kind)) = stored_price(conn, asset_id, currency, Range { from: date, to: end }, now)? else {
+        let Some((price, at, kind)) = stored_price(conn, asset_id, currency, Range { from: date, to: end }, now)?
+        else {
             continue;
         };
         let rates = choice.rates(conn, stored, at, at)?;

@@ -56,8 +56,7 @@ enum Period {
 }
 
 impl Period {
-    const ALL: [Period; 6] =
-        [Period::Day, Period::Week, Period::Month, Period::Quarter, Period::Year, Period::All];
+    const ALL: [Period; 6] = [Period::Day, Period::Week, Period::Month, Period::Quarter, Period::Year, Period::All];
 
     fn word(self) -> &'static str {
         match self {
@@ -167,7 +166,9 @@ pub async fn page_by_query(
 ) -> Result<Response, PageError> {
     match (path, query.id.take()) {
         (Ok(Path(source)), Some(id)) => answer(state, Wanted::of(source, id, query), request).await,
-        (Ok(Path(source)), None) => Err(PageError::unknown(format!("which coin of {source:?}? Look for it in the list."))),
+        (Ok(Path(source)), None) => {
+            Err(PageError::unknown(format!("which coin of {source:?}? Look for it in the list.")))
+        }
         (Err(err), _) => Err(PageError::unknown(err.body_text())),
     }
 }
