@@ -19,6 +19,8 @@ thread_local! {
 }
 
 static REGISTER: Once = Once::new();
+/// An argument of a function that takes any: its type must be told.
+const OFF: c_int = 0;
 
 unsafe extern "C" fn remember(
     db: *mut ffi::sqlite3,
@@ -54,7 +56,7 @@ pub fn capture<C, E>(open: impl FnOnce() -> Result<C, E>) -> Result<(C, Option<R
     // thread-local.
     REGISTER.call_once(|| unsafe {
         ffi::sqlite3_config(ffi::SQLITE_CONFIG_MULTITHREAD);
-        ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0 as c_int);
+        ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, OFF);
         ffi::sqlite3_auto_extension(Some(remember));
     });
     NEWEST.set(ptr::null_mut());
