@@ -49,6 +49,27 @@ fn peak(cmd: Cmd) -> (Output, u64) {
     (running.wait(), peak >> 10)
 }
 
+/// The day that a member was written on was not over, whenever the archive was made, copied or unpacked.
+#[test]
+fn a_member_of_an_archive_has_a_date_of_its_own() {
+    let db = database();
+    let archive = |name: &str, day: u8, hour: u8| {
+        let written = zip::DateTime::from_date_and_time(2014, 5, day, hour, 0, 0).unwrap();
+        let mut zip = ZipWriter::new(File::create(db.workdir().file(name)).unwrap());
+        zip.start_file("days.csv", SimpleFileOptions::default().last_modified_time(written)).unwrap();
+        zip.write_all(days(5).as_bytes()).unwrap();
+        zip.finish().unwrap();
+    };
+    let finals = || db.lines("SELECT SUBSTR(open_time, 1, 10) FROM candles WHERE final = FALSE");
+    archive("noon.zip", 17, 12);
+    assert_eq!(counts(&db.coinetl(&["import", "noon.zip"]).json(0)), [5, 5, 0, 0, 0]);
+    assert_eq!(finals(), ["2014-05-17"]);
+    // A later one knows the end of that day.
+    archive("midnight.zip", 18, 0);
+    assert_eq!(counts(&db.coinetl(&["import", "midnight.zip"]).json(0)), [5, 1, 1, 4, 0]);
+    assert_eq!(finals(), [""; 0]);
+}
+
 #[test]
 fn archives_and_folders_are_read_in_the_order_of_names() {
     let db = database();
