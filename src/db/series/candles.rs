@@ -1,6 +1,6 @@
 //! Candles of a coin.
 
-use super::{Newest, StickRow, at, bound, bucket, millis};
+use super::{Newest, StickRow, also_bound, also_within, at, bound, bucket, millis};
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::sql;
@@ -33,7 +33,8 @@ pub fn candles(
     range: Range,
     most: usize,
 ) -> Result<Sticks, DbError> {
-    let (at, most) = (at(conn.backend()), most.max(2));
+    let backend = conn.backend();
+    let (at, most) = (at(backend), most.max(2));
     let number = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
     let within =
         format!("asset_id = ? AND vs_currency = ? AND timeframe = ? AND open_time >= {at} AND open_time < {at}");
@@ -60,16 +61,15 @@ pub fn candles(
          (SELECT MIN(open_time) AS first_at, MAX(open_time) AS last_at, MAX(high) AS high, MIN(low) AS low, \
          SUM(volume) AS volume, MIN(CASE WHEN final THEN 1 ELSE 0 END) AS whole \
          FROM candles WHERE {within} GROUP BY {bucket}) g \
-         JOIN candles f ON f.asset_id = ? AND f.vs_currency = ? AND f.timeframe = ? AND f.open_time = g.first_at \
-         AND f.open_time >= {at} AND f.open_time < {at} \
-         JOIN candles l ON l.asset_id = ? AND l.vs_currency = ? AND l.timeframe = ? AND l.open_time = g.last_at \
-         AND l.open_time >= {at} AND l.open_time < {at} \
-         ORDER BY g.first_at"
+         JOIN candles f ON f.asset_id = ? AND f.vs_currency = ? AND f.timeframe = ? AND f.open_time = g.first_at{} \
+         JOIN candles l ON l.asset_id = ? AND l.vs_currency = ? AND l.timeframe = ? AND l.open_time = g.last_at{} \
+         ORDER BY g.first_at",
+        also_within(backend, "f.open_time"),
+        also_within(backend, "l.open_time")
     );
     let mut read = bound(of_coin(folded), filled);
-    // The bounds for each part: a planner that only knows of the equality may walk all of the coin's past.
     for _ in 0..2 {
-        read = bound(read.bind(asset_id).bind(vs_currency).bind(timeframe.name()), filled);
+        read = also_bound(read.bind(asset_id).bind(vs_currency).bind(timeframe.name()), backend, filled);
     }
     let rows = read.load::<StickRow>(conn, DOING)?;
     let from_its_beginning = |row| {

@@ -35,6 +35,20 @@ fn bound(sql: Sql, range: Range) -> Sql {
     sql.bind(range.from.text().as_str()).bind(range.to.text().as_str())
 }
 
+/// The bounds of a joined part once more. A server's planner that only knows of the equality may walk all of a
+/// coin's past, or the table; SQLite's looks rows up one by one, unless bounds tell it of another way.
+fn also_within(backend: Backend, column: &str) -> String {
+    let at = at(backend);
+    match backend {
+        Backend::Sqlite => String::new(),
+        Backend::Mysql | Backend::Postgres => format!(" AND {column} >= {at} AND {column} < {at}"),
+    }
+}
+
+fn also_bound(sql: Sql, backend: Backend, range: Range) -> Sql {
+    if backend == Backend::Sqlite { sql } else { bound(sql, range) }
+}
+
 /// Milliseconds since 1970 of a column that is a time.
 fn millis_of(backend: Backend, column: &str) -> String {
     match backend {

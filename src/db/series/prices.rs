@@ -1,6 +1,6 @@
 //! Observations of a coin: price, market cap, volume, supply.
 
-use super::{FoldedRow, Newest, ValueRow, at, bound, bucket, candles, millis, piece};
+use super::{FoldedRow, Newest, ValueRow, also_bound, also_within, at, bound, bucket, candles, millis, piece};
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::sql;
@@ -40,7 +40,8 @@ pub fn prices(
     range: Range,
     most: usize,
 ) -> Result<Vec<Point>, DbError> {
-    let (at, column, most) = (at(conn.backend()), figure.column(), most.max(8));
+    let backend = conn.backend();
+    let (at, column, most) = (at(backend), figure.column(), most.max(8));
     let within = format!(
         "asset_id = ? AND vs_currency = ? AND observed_at >= {at} AND observed_at < {at} AND {column} IS NOT NULL"
     );
@@ -62,15 +63,14 @@ pub fn prices(
         "SELECT g.first_at, f.{column} AS first_value, g.low, g.high, g.last_at, l.{column} AS last_value FROM \
          (SELECT {bucket} AS piece, MIN(observed_at) AS first_at, MAX(observed_at) AS last_at, MIN({column}) AS low, \
          MAX({column}) AS high FROM prices WHERE {within} GROUP BY {bucket}) g \
-         JOIN prices f ON f.asset_id = ? AND f.vs_currency = ? AND f.observed_at = g.first_at \
-         AND f.observed_at >= {at} AND f.observed_at < {at} \
-         JOIN prices l ON l.asset_id = ? AND l.vs_currency = ? AND l.observed_at = g.last_at \
-         AND l.observed_at >= {at} AND l.observed_at < {at} ORDER BY g.first_at"
+         JOIN prices f ON f.asset_id = ? AND f.vs_currency = ? AND f.observed_at = g.first_at{} \
+         JOIN prices l ON l.asset_id = ? AND l.vs_currency = ? AND l.observed_at = g.last_at{} ORDER BY g.first_at",
+        also_within(backend, "f.observed_at"),
+        also_within(backend, "l.observed_at")
     );
     let mut read = bound(sql(folded).bind(asset_id).bind(vs_currency), filled);
-    // The bounds for each part: a planner that only knows of the equality may walk all of the coin's past.
     for _ in 0..2 {
-        read = bound(read.bind(asset_id).bind(vs_currency), filled);
+        read = also_bound(read.bind(asset_id).bind(vs_currency), backend, filled);
     }
     Ok(unfolded(read.load::<FoldedRow>(conn, DOING)?))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use diesel::sql_types::{BigInt, Double};
 
-use super::{at, bound, bucket};
+use super::{also_bound, also_within, at, bound, bucket};
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::{places, sql};
@@ -85,12 +85,13 @@ pub fn sparks(
          MAX(observed_at) AS last_at FROM prices WHERE asset_id IN {} AND vs_currency = ? AND observed_at >= {at} \
          AND observed_at < {at} AND price IS NOT NULL GROUP BY asset_id, {step}) g JOIN prices p \
          ON p.asset_id = g.asset_id AND p.vs_currency = ? AND p.observed_at = g.last_at \
-         WHERE p.asset_id IN {} AND p.observed_at >= {at} AND p.observed_at < {at}",
+         AND p.asset_id IN {}{}",
         ids(without.len()),
-        ids(without.len())
+        ids(without.len()),
+        also_within(backend, "p.observed_at")
     );
     let read = bound(sql(read).bind_all(without.iter().copied()).bind(vs_currency), range);
-    let read = bound(read.bind(vs_currency).bind_all(without), range);
+    let read = also_bound(read.bind(vs_currency).bind_all(without), backend, range);
     take(&mut lines, read.load(conn, DOING)?);
     Ok(lines)
 }
