@@ -81,12 +81,12 @@ pub async fn assets(
     let key = format!("assets {ask:?}");
     let own = state.clone();
     let answer = state.answer_at(key, move |conn, version| {
-        let source = own.source(conn, ask.source.as_deref())?;
+        let source = own.source_at(conn, version, ask.source.as_deref())?;
         let coins = own.coins(conn, version, &source)?;
         let is_wanted = |coin: &Coin| coin.id > after && ask.active.is_none_or(|active| coin.active == active);
         let one_more = ask.limit.limit as usize + 1;
         let mut found: Vec<&Coin> = match &ask.id {
-            Some(id) => coins.matching(id.trim()).into_iter().filter(|coin| is_wanted(coin)).take(one_more).collect(),
+            Some(id) => coins.matching(id).into_iter().filter(|coin| is_wanted(coin)).take(one_more).collect(),
             None => {
                 let from = coins.all().partition_point(|coin| coin.id <= after);
                 coins.all()[from..].iter().filter(|coin| is_wanted(coin)).take(one_more).collect()

@@ -172,9 +172,9 @@ fn find(
     ask: &CandlesAsk,
     after: Option<Stamp>,
 ) -> Result<Draft, ApiError> {
-    let source = state.source(conn, ask.source.as_deref())?;
+    let source = state.source_at(conn, version, ask.source.as_deref())?;
     let coins = state.coins(conn, version, &source)?;
-    let Some(coin) = chosen(conn, &coins, &source, "id", ask.id.trim())?.map(|chosen| chosen.coin) else {
+    let Some(coin) = chosen(conn, &coins, &source, "id", &ask.id)?.map(|chosen| chosen.coin) else {
         return Draft::json(&Page::<Candle>::new(Vec::new(), None, None, vec![source]), None);
     };
     let part = Part { from: ask.from, to: ask.to, after, descending: ask.order, limit: ask.limit.limit + 1 };

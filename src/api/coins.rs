@@ -32,7 +32,8 @@ pub fn chosen(
     parameter: &'static str,
     name: &str,
 ) -> Result<Option<Chosen>, ApiError> {
-    match coins::meant(conn, coins, name)? {
+    // Only a search tells the rank.
+    match coins::meant(conn, coins, name, parameter == "name")? {
         Meant::Nobody => Ok(None),
         Meant::This { coin, rank, also } => Ok(Some(Chosen { coin, rank, also })),
         Meant::Any(any) => {

@@ -115,7 +115,7 @@ impl Ask for DashboardAsk {
 }
 
 fn ids(text: &str) -> Result<Vec<String>, ApiError> {
-    let ids: Vec<&str> = text.split(',').map(str::trim).collect();
+    let ids: Vec<&str> = text.split(',').map(|id| id.trim_matches(' ')).collect();
     if ids.len() > MOST_IDS {
         return Err(bad(
             "id",
@@ -198,7 +198,7 @@ pub async fn dashboard(
 }
 
 fn find(state: &State, conn: &mut Connection, version: Version, ask: &DashboardAsk) -> Result<Draft, ApiError> {
-    let source = state.source(conn, ask.source.as_deref())?;
+    let source = state.source_at(conn, version, ask.source.as_deref())?;
     let coins = state.coins(conn, version, &source)?;
     let mut also: HashMap<i64, Vec<Coin>> = HashMap::new();
     let mut chosen_ids = Vec::new();
@@ -284,14 +284,13 @@ impl Prices<'_> {
             return Ok(Vec::new());
         }
         let wanted: Vec<i64> = of_day.iter().map(|(_, of)| of.asset_id).collect();
-        for (place, before) in BEFORE.into_iter().enumerate() {
-            let millis = self.day.millis() - before * DAY_MS;
-            let Ok(day) = Stamp::from_millis(millis) else { continue };
-            for earlier in days::earlier(conn, self.vs, self.which, day, &wanted)? {
-                let Some(row) = coins.place(earlier.asset_id).and_then(|at| rows[at].as_mut()) else { continue };
-                let then = rates.at(conn, earlier.at)?.of(Some(earlier.price));
-                row.changes[place] = row.price.zip(then).and_then(|(now, then)| change(now, then));
-            }
+        // Before 1970 is nothing.
+        let before = BEFORE.map(|days| Stamp::from_millis(self.day.millis() - days * DAY_MS));
+        let before: Vec<Stamp> = before.into_iter().map_while(Result::ok).collect();
+        for (place, earlier) in days::earlier(conn, self.vs, self.which, &before, &wanted)? {
+            let Some(row) = coins.place(earlier.asset_id).and_then(|at| rows[at].as_mut()) else { continue };
+            let then = rates.at(conn, earlier.at)?.of(Some(earlier.price));
+            row.changes[place] = row.price.zip(then).and_then(|(now, then)| change(now, then));
         }
         Ok(rows.into_iter().flatten().collect())
     }

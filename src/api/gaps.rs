@@ -166,7 +166,7 @@ fn find(
     ask: &GapsAsk,
     after: Option<Place>,
 ) -> Result<Draft, ApiError> {
-    let source = state.source(conn, ask.source.as_deref())?;
+    let source = state.source_at(conn, version, ask.source.as_deref())?;
     let now = clock::now(conn)?;
     let Some(selection) = selection(ask, &source, now)? else {
         // No whole candle lies in there that is over.
@@ -176,7 +176,7 @@ fn find(
         None => None,
         Some(id) => {
             let coins = state.coins(conn, version, &source)?;
-            let coin = chosen(conn, &coins, &source, "id", id.trim())?;
+            let coin = chosen(conn, &coins, &source, "id", id)?;
             Some(coin.map(|chosen| chosen.coin.id).into_iter().collect::<Vec<_>>())
         }
     };

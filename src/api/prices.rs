@@ -155,7 +155,7 @@ fn find(
     ask: &PricesAsk,
     after: Option<After>,
 ) -> Result<Draft, ApiError> {
-    let source = state.source(conn, ask.source.as_deref())?;
+    let source = state.source_at(conn, version, ask.source.as_deref())?;
     let coins = state.coins(conn, version, &source)?;
     let (found, next) = match &ask.id {
         Some(id) => series(conn, &coins, &source, ask, id, after)?,
@@ -185,7 +185,7 @@ fn series(
     id: &str,
     after: Option<After>,
 ) -> Result<Found, ApiError> {
-    let Some(coin) = chosen(conn, coins, source, "id", id.trim())? else { return Ok((Vec::new(), None)) };
+    let Some(coin) = chosen(conn, coins, source, "id", id)? else { return Ok((Vec::new(), None)) };
     let after = match after {
         Some(After::Time(after)) => Some(after),
         _ => None,

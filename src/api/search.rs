@@ -76,9 +76,9 @@ pub async fn search(
     let key = format!("search {ask:?}");
     let own = state.clone();
     let answer = state.answer_at(key, move |conn, version| {
-        let source = own.source(conn, ask.source.as_deref())?;
+        let source = own.source_at(conn, version, ask.source.as_deref())?;
         let coins = own.coins(conn, version, &source)?;
-        let Some(found) = chosen(conn, &coins, &source, "name", ask.name.trim())? else { return Ok(Draft::none()) };
+        let Some(found) = chosen(conn, &coins, &source, "name", &ask.name)? else { return Ok(Draft::none()) };
         let at = found.coin.updated_at;
         let shown = Match {
             name: found.coin.name,

@@ -114,6 +114,14 @@ impl State {
         }
     }
 
+    /// The same, asked of the database once for a version of the data.
+    pub fn source_at(&self, conn: &mut Connection, version: Version, named: Option<&str>) -> Result<String, ApiError> {
+        match named {
+            Some(named) => Ok(named.to_owned()),
+            None => Ok(self.0.catalogues.meant_source(conn, version, &self.0.options.sources)?),
+        }
+    }
+
     /// All coins with their newest prices, as of the version that a connection sees: read once for all.
     pub fn market(&self, conn: &mut Connection, version: Version) -> Result<Arc<Market>, ApiError> {
         Ok(self.0.market.get(conn, version)?)

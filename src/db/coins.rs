@@ -4,12 +4,13 @@
 //! hardly change; and because the three databases agree on bytes only, not on what differs in case.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::assets;
 use super::conn::Connection;
 use super::error::DbError;
 use super::sql::{places, sql};
@@ -139,13 +140,14 @@ pub enum Meant {
     Any(Vec<Coin>),
 }
 
-/// The matching coin with the best market-cap rank: an active one where there is one.
-pub fn meant(conn: &mut Connection, coins: &Coins, text: &str) -> Result<Meant, DbError> {
+/// The matching coin with the best market-cap rank: an active one where there is one. The rank of an only
+/// one is looked up where `rank` says so.
+pub fn meant(conn: &mut Connection, coins: &Coins, text: &str, rank: bool) -> Result<Meant, DbError> {
     let matching: Vec<Coin> = coins.matching(text).into_iter().cloned().collect();
     if matching.is_empty() {
         return Ok(Meant::Nobody);
     }
-    let ranks = ranks(conn, &matching)?;
+    let ranks = if rank || matching.len() > 1 { ranks(conn, &matching)? } else { HashMap::new() };
     let mut ranked: Vec<(Option<i64>, Coin)> =
         matching.into_iter().map(|coin| (ranks.get(&coin.id).copied(), coin)).collect();
     ranked.sort_by_key(|(rank, coin)| (rank.is_none(), !coin.active, *rank, coin.id));
@@ -205,38 +207,66 @@ fn ranks(conn: &mut Connection, coins: &[Coin]) -> Result<HashMap<i64, i64>, DbE
     Ok(best.into_iter().map(|(id, (_, rank))| (id, rank)).collect())
 }
 
-/// The coins of the sources that were asked for last.
+/// The coins of the sources that were asked for last, and the source that is meant where none is named.
 #[derive(Debug, Default)]
-pub struct Catalogues(Mutex<HashMap<String, Kept>>);
+pub struct Catalogues {
+    coins: Mutex<HashMap<String, Kept<Arc<Coins>>>>,
+    meant: Mutex<Option<Kept<String>>>,
+}
 
 #[derive(Debug)]
-struct Kept {
+struct Kept<T> {
     version: Version,
     since: Instant,
-    coins: Arc<Coins>,
+    value: T,
+}
+
+impl<T: Clone> Kept<T> {
+    fn new(version: Version, value: T) -> Self {
+        Kept { version, since: Instant::now(), value }
+    }
+
+    fn of(&self, version: Version) -> Option<T> {
+        (self.version == version && self.since.elapsed() < KEPT_FOR).then(|| self.value.clone())
+    }
 }
 
 impl Catalogues {
     pub fn get(&self, conn: &mut Connection, version: Version, source: &str) -> Result<Arc<Coins>, DbError> {
-        {
-            let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(kept) = kept.get(source)
-                && kept.version == version
-                && kept.since.elapsed() < KEPT_FOR
-            {
-                return Ok(kept.coins.clone());
-            }
+        let known = lock(&self.coins).get(source).and_then(|kept| kept.of(version));
+        if let Some(known) = known {
+            return Ok(known);
         }
         let coins = Arc::new(Coins::load(conn, source)?);
         if !coins.all().is_empty() && coins.all().len() <= MOST_COINS {
-            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = lock(&self.coins);
             if kept.len() >= MOST_SOURCES {
                 kept.clear();
             }
-            kept.insert(source.to_owned(), Kept { version, since: Instant::now(), coins: coins.clone() });
+            kept.insert(source.to_owned(), Kept::new(version, coins.clone()));
         }
         Ok(coins)
     }
+
+    /// As [`assets::meant_source`].
+    pub fn meant_source(
+        &self,
+        conn: &mut Connection,
+        version: Version,
+        preferred: &[String],
+    ) -> Result<String, DbError> {
+        let known = lock(&self.meant).as_ref().and_then(|kept| kept.of(version));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let meant = assets::meant_source(conn, preferred)?;
+        *lock(&self.meant) = Some(Kept::new(version, meant.clone()));
+        Ok(meant)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! are read along the index by time, and prices only of days that have any: coin by coin, each by its key,
 //! because a day may hold a price for every minute.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Timestamp};
 
@@ -130,7 +130,8 @@ fn newest_of_everything(conn: &mut Connection, vs_currency: &str, source: &str) 
 
 /// What is known of a day, in no order: of each coin that has a price on it.
 pub fn day(conn: &mut Connection, vs_currency: &str, which: Which<'_>, day: Stamp) -> Result<Vec<Day>, DbError> {
-    let candles = candles(conn, vs_currency, which, day)?;
+    let columns = "c.asset_id, c.close, c.volume, c.market_cap, c.final AS is_final";
+    let candles = of_day(conn, columns, vs_currency, which, day).load::<CandleRow>(conn, DOING)?;
     let mut days: HashMap<i64, Day> = HashMap::with_capacity(candles.len());
     let mut open: Vec<i64> = Vec::new();
     for row in candles {
@@ -143,7 +144,8 @@ pub fn day(conn: &mut Connection, vs_currency: &str, which: Which<'_>, day: Stam
         let of_day = Day { asset_id: row.asset_id, price: row.close, at, volume_24h, market_cap: row.market_cap };
         days.insert(row.asset_id, of_day);
     }
-    if has_prices(conn, day)? {
+    // For a few coins the look costs as much as the prices.
+    if matches!(which, Which::These(_)) || has_prices(conn, day)? {
         let told = last_prices(conn, vs_currency, which, day)?;
         let lacking: Vec<i64> = told
             .iter()
@@ -183,27 +185,31 @@ pub fn day(conn: &mut Connection, vs_currency: &str, which: Which<'_>, day: Stam
     Ok(days.into_values().collect())
 }
 
-/// The prices of coins on an earlier day, in no order; `wanted` are the coins that matter.
+/// The prices of coins on earlier days, in no order, each with the place of its day; `wanted` are the coins
+/// that matter.
 pub fn earlier(
     conn: &mut Connection,
     vs_currency: &str,
     which: Which<'_>,
-    day: Stamp,
+    days: &[Stamp],
     wanted: &[i64],
-) -> Result<Vec<Earlier>, DbError> {
-    let closes = closes(conn, vs_currency, which, day)?;
-    let at = day.plus(DAY_MS);
-    let mut found: Vec<Earlier> =
-        closes.iter().map(|row| Earlier { asset_id: row.asset_id, price: row.close, at }).collect();
-    let known: std::collections::HashSet<i64> = closes.iter().map(|row| row.asset_id).collect();
-    let missing: Vec<i64> = wanted.iter().copied().filter(|id| !known.contains(id)).collect();
-    if missing.is_empty() || !has_prices(conn, day)? {
-        return Ok(found);
-    }
-    let which = if missing.len() <= FEW { Which::These(&missing) } else { which };
-    for row in last_prices(conn, vs_currency, which, day)? {
-        if !known.contains(&row.asset_id) {
-            found.push(Earlier { asset_id: row.asset_id, price: row.price, at: stamp(row.observed_at) });
+) -> Result<Vec<(usize, Earlier)>, DbError> {
+    let mut found = Vec::new();
+    let closes = closes(conn, vs_currency, which, days)?;
+    for (place, (day, closes)) in days.iter().zip(closes).enumerate() {
+        let at = day.plus(DAY_MS);
+        let known: HashSet<i64> = closes.iter().map(|(asset_id, _)| *asset_id).collect();
+        found.extend(closes.into_iter().map(|(asset_id, price)| (place, Earlier { asset_id, price, at })));
+        let missing: Vec<i64> = wanted.iter().copied().filter(|id| !known.contains(id)).collect();
+        if missing.is_empty() || !has_prices(conn, *day)? {
+            continue;
+        }
+        let which = if missing.len() <= FEW { Which::These(&missing) } else { which };
+        for row in last_prices(conn, vs_currency, which, *day)? {
+            if !known.contains(&row.asset_id) {
+                let at = stamp(row.observed_at);
+                found.push((place, Earlier { asset_id: row.asset_id, price: row.price, at }));
+            }
         }
     }
     Ok(found)
@@ -221,14 +227,6 @@ struct CandleRow {
     market_cap: Option<f64>,
     #[diesel(sql_type = Bool)]
     is_final: bool,
-}
-
-#[derive(diesel::QueryableByName)]
-struct CloseRow {
-    #[diesel(sql_type = BigInt)]
-    asset_id: i64,
-    #[diesel(sql_type = Double)]
-    close: f64,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -252,13 +250,55 @@ struct One {
     one: i64,
 }
 
-fn candles(conn: &mut Connection, vs_currency: &str, which: Which<'_>, day: Stamp) -> Result<Vec<CandleRow>, DbError> {
-    let columns = "c.asset_id, c.close, c.volume, c.market_cap, c.final AS is_final";
-    of_day(conn, columns, vs_currency, which, day).load(conn, DOING)
-}
-
-fn closes(conn: &mut Connection, vs_currency: &str, which: Which<'_>, day: Stamp) -> Result<Vec<CloseRow>, DbError> {
-    of_day(conn, "c.asset_id, c.close", vs_currency, which, day).load(conn, DOING)
+/// Closes of days: each day's coins. Those of a few coins are read at once.
+fn closes(
+    conn: &mut Connection,
+    vs_currency: &str,
+    which: Which<'_>,
+    days: &[Stamp],
+) -> Result<Vec<Vec<(i64, f64)>>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        asset_id: i64,
+        #[diesel(sql_type = Double)]
+        close: f64,
+    }
+    #[derive(diesel::QueryableByName)]
+    struct Dated {
+        #[diesel(sql_type = Timestamp)]
+        open_time: chrono::NaiveDateTime,
+        #[diesel(sql_type = BigInt)]
+        asset_id: i64,
+        #[diesel(sql_type = Double)]
+        close: f64,
+    }
+    let Which::These(ids) = which else {
+        let mut closes = Vec::with_capacity(days.len());
+        for day in days {
+            let rows = of_day(conn, "c.asset_id, c.close", vs_currency, which, *day).load::<Row>(conn, DOING)?;
+            closes.push(rows.into_iter().map(|row| (row.asset_id, row.close)).collect());
+        }
+        return Ok(closes);
+    };
+    let mut closes = vec![Vec::new(); days.len()];
+    if days.is_empty() {
+        return Ok(closes);
+    }
+    let at = vec![conn.backend().stamp(); days.len()].join(", ");
+    let read = format!(
+        "SELECT c.open_time, c.asset_id, c.close FROM candles c WHERE c.asset_id IN {} AND c.vs_currency = ? \
+         AND c.timeframe = '1d' AND c.open_time IN ({at})",
+        places(1, ids.len())
+    );
+    let read = sql(read).bind_all(ids.iter().copied()).bind(vs_currency);
+    let rows = read.bind_all(days.iter().map(ToString::to_string)).load::<Dated>(conn, DOING)?;
+    for Dated { open_time, asset_id, close } in rows {
+        if let Some(place) = days.iter().position(|day| *day == stamp(open_time)) {
+            closes[place].push((asset_id, close));
+        }
+    }
+    Ok(closes)
 }
 
 /// Daily candles. Of all sources where all coins are asked for: those of others are few beside these, and

@@ -79,14 +79,14 @@ fn what_is_wrong_is_named(db: &TestDb) {
     // Whatever else is in a parameter is looked for and not found.
     let hostile = [
         "'",
-        "\"",
+        "%22",
         "%27%20OR%20%271%27=%271",
         "%27;DROP%20TABLE%20assets;--",
         "$1",
         "?",
         "%25",
         "_",
-        "\\",
+        "%5C",
         "%5C%27",
         "%E2%80%AE",
         "%F0%9F%8F%B3%EF%B8%8F",
@@ -117,13 +117,9 @@ fn what_is_wrong_is_named(db: &TestDb) {
                 || (reply.status == 200 && reply.json()["data"].as_array().is_some_and(Vec::is_empty));
             assert!(is_empty, "{path}?{name}={text}: {} {}", reply.status, reply.text());
         }
-        for (path, name) in [
-            ("/dashboard", "date"),
-            ("/dashboard", "vs"),
-            ("/dashboard", "order_by"),
-            ("/runs", "cursor"),
-            ("/runs", "limit"),
-        ] {
+        for (path, name) in
+            [("/dashboard", "date"), ("/dashboard", "order_by"), ("/runs", "cursor"), ("/runs", "limit")]
+        {
             refused(&server, &format!("{path}?{name}={text}"), name, "");
         }
     }

@@ -41,8 +41,17 @@ impl Part {
     }
 
     fn bind(&self, sql: Sql) -> Sql {
+        self.bind_as(sql, "")
+    }
+
+    /// For a column of microseconds: in SQLite times are texts, which compare by their whole width.
+    fn bind_micros(&self, sql: Sql) -> Sql {
+        self.bind_as(sql, "000")
+    }
+
+    fn bind_as(&self, sql: Sql, rest: &str) -> Sql {
         let times = [self.from, self.to, self.after].into_iter().flatten();
-        sql.bind_all(times.map(|at| at.text().as_str().to_owned())).bind(self.limit)
+        sql.bind_all(times.map(|at| format!("{at}{rest}"))).bind(self.limit)
     }
 }
 

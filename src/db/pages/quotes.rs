@@ -110,7 +110,7 @@ pub fn windows(
         "SELECT window_start, quotes, open_mid, high_mid, low_mid, close_mid, highest_bid, lowest_ask, mean_spread, \
          max_spread FROM quote_windows WHERE source = ? AND pair = ? AND timeframe = ?{which}"
     ));
-    part.bind(read.bind(source).bind(pair).bind(length)).load(conn, "reading windows of quotes")
+    part.bind_micros(read.bind(source).bind(pair).bind(length)).load(conn, "reading windows of quotes")
 }
 
 /// The first of these sources that has quotes of any pair.
