@@ -208,15 +208,15 @@ fn newest(
         Some(After::Coin(after)) => after,
         _ => i64::MIN,
     };
-    let from = coins.all().partition_point(|coin| coin.id <= after);
+    let mut left = &coins.all()[coins.all().partition_point(|coin| coin.id <= after)..];
     let one_more = ask.limit.limit as usize + 1;
-    let mut rows = Vec::new();
-    for part in coins.all()[from..].chunks(one_more.max(200)) {
+    let (mut rows, mut look) = (Vec::new(), one_more);
+    while rows.len() < one_more && !left.is_empty() {
+        let (part, rest) = left.split_at(look.min(left.len()));
         let (Some(first), Some(last)) = (part.first(), part.last()) else { break };
         rows.extend(prices::newest(conn, source, &ask.vs, first.id, last.id)?);
-        if rows.len() >= one_more {
-            break;
-        }
+        // Where few have a price, more are looked at together.
+        (left, look) = (rest, (look * 4).min(5_000));
     }
     let next = ask.limit.cut(&mut rows, |row| row.asset_id.to_string());
     Ok((rows, next))
