@@ -11,7 +11,7 @@ pub fn price(value: f64) -> String {
     match size {
         _ if value == 0.0 => "0".to_owned(),
         1e15.. => exponent(value),
-        1000.0.. => grouped(value, 2),
+        100.0.. => grouped(value, 2),
         1.0.. => grouped(value, 4),
         1e-8.. => {
             // Four digits that tell something, and no zeros behind them.

@@ -12,12 +12,13 @@ use crate::api::reply::{self, Draft};
 use crate::api::{ApiError, State};
 use crate::db::dashboard::market::Market;
 use crate::db::dashboard::pairs;
-use crate::db::dashboard::pipeline::{self, Run, Spent};
+use crate::db::dashboard::pipeline::{self, Run};
 use crate::db::dead_letters::{self, Kept};
 use crate::db::gaps::Found;
 use crate::db::health::{self, LastRun};
 use crate::db::{Connection, accounts, clock};
-use crate::domain::{Range, Span, Stamp, State as Known, budget};
+use crate::domain::budget::{month_before, month_of};
+use crate::domain::{Budget, Cost, Range, Span, Stamp, State as Known};
 
 const RUNS: i64 = 25;
 const LETTERS: i64 = 10;
@@ -32,22 +33,18 @@ pub async fn page(extract::State(state): extract::State<State>, request: HeaderM
     let inner = state.clone();
     let answer = state.answer_at("page:/pipeline".to_owned(), move |conn, version| {
         let market = inner.market(conn, version)?;
-        draft(conn, &market, inner.options().stale_after.as_secs())
+        draft(&inner, conn, &market)
     });
     Ok(answer.await?.response(&request).await)
 }
 
-fn draft(conn: &mut Connection, market: &Market, stale_s: u64) -> Result<Draft, ApiError> {
+fn draft(state: &State, conn: &mut Connection, market: &Market) -> Result<Draft, ApiError> {
     let now = clock::now(conn)?;
+    let stale_s = state.options().stale_after.as_secs();
     let runs = pipeline::runs(conn, RUNS)?;
     let last = health::last_runs(conn)?;
     let freshness = freshness(conn, market)?;
-    let (began, ends) = budget::month_of(now);
-    let spent = pipeline::spent_since(conn, began)?;
-    let mut limits = Vec::new();
-    for one in &spent {
-        limits.push(accounts::find(conn, &one.source)?.and_then(|told| told.account.credits_per_month));
-    }
+    let spent = spent(state, conn, now)?;
     let letters = dead_letters::newest(conn, LETTERS, Some(SHOWN))?;
     let letter_count = dead_letters::count(conn)?;
     let gaps = pipeline::gaps(conn, &largest(market), Range { from: now.plus(-DAYS * 86_400_000), to: now }, now)?;
@@ -58,7 +55,7 @@ fn draft(conn: &mut Connection, market: &Market, stale_s: u64) -> Result<Draft, 
         (summary(&last, &freshness, now, stale_s, letter_count))
         div.columns {
             (freshness_card(&freshness, now, stale_s))
-            (month_card(&spent, &limits, ends))
+            (month_card(&spent))
         }
         (last_card(&last))
         (gaps_card(&gaps))
@@ -67,6 +64,25 @@ fn draft(conn: &mut Connection, market: &Market, stale_s: u64) -> Result<Draft, 
     };
     let shell = Shell { title: "Pipeline", here: "/pipeline", sources: &sources, retry_s: None };
     Ok(Draft::text(reply::HTML, layout::page(&shell, body).into_string(), newest))
+}
+
+/// What was used of a source's month, and what the month allows.
+struct Spent {
+    source: String,
+    budget: Budget,
+    cost: Cost,
+}
+
+fn spent(state: &State, conn: &mut Connection, now: Stamp) -> Result<Vec<Spent>, ApiError> {
+    let mut found = Vec::new();
+    // A plan's month may have begun in the calendar's last one.
+    for source in pipeline::sources_since(conn, month_before(month_of(now).0))? {
+        // What is about all sources calls nobody.
+        let Some(budget) = state.options().budgets.of(conn, &source)? else { continue };
+        let cost = accounts::cost_since(conn, &source, month_before(budget.resets_at))?;
+        found.push(Spent { source, budget, cost });
+    }
+    Ok(found)
 }
 
 /// The newest of what each source told.
@@ -192,28 +208,40 @@ fn freshness_card(freshness: &[Fresh], now: Stamp, stale_s: u64) -> Markup {
     }
 }
 
-fn month_card(spent: &[Spent], limits: &[Option<i64>], ends: Stamp) -> Markup {
+fn month_card(spent: &[Spent]) -> Markup {
     html! {
         section.card data-part="month" aria-labelledby="month" {
             h2 #month { "Used this month" }
             @if spent.is_empty() { p.empty { "No call was made this month." } }
             ul.rows {
-                @for (spent, limit) in spent.iter().zip(limits) {
+                @for Spent { source, budget, cost } in spent {
                     li {
-                        span { (spent.source) }
-                        span.num { (format::count(spent.credits)) " credits"
-                            @if let Some(limit) = limit.filter(|limit| *limit > 0) {
+                        span { (source) }
+                        span.num { (format::number_of(budget.used, "credit", "credits"))
+                            @if let Some(limit) = budget.limit.filter(|limit| *limit > 0) {
                                 " of " (format::count(limit))
-                                " " span.soft { "(" (format::share(spent.credits as f64 / limit as f64)) ")" }
+                                " " span.soft { "(" (format::share(budget.used as f64 / limit as f64)) ")" }
                             }
-                            span.soft { ", " (format::count(spent.calls)) " calls" }
+                            span.soft { ", " (format::number_of(cost.calls, "call", "calls")) }
                         }
+                        @if let Some(words) = budget_words(budget) { p.why { (words) } }
                     }
                 }
             }
-            p.note { "The month ends " (format::minute(ends)) ". " code { "coinetl plan" }
-                " tells what the crontab is going to cost, and what the plan allows." }
+            p.note { code { "coinetl plan" } " tells what the crontab is going to cost, before it is spent." }
         }
+    }
+}
+
+fn budget_words(budget: &Budget) -> Option<Markup> {
+    let (limit, left) = budget.limit.filter(|limit| *limit > 0).zip(budget.left())?;
+    let until = format::minute(budget.resets_at);
+    match left {
+        0 => Some(html! { (dot(Mark::Bad)) " All is spent: runs that cost something stop until " (until)
+        ". A larger plan, or fewer runs in the crontab, helps." }),
+        left if left * 10 < limit => Some(html! { (dot(Mark::Some)) " Little is left until " (until)
+        ": " code { "coinetl plan" } " names a schedule that fits." }),
+        _ => Some(html! { "Counted anew from " (until) "." }),
     }
 }
 

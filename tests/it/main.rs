@@ -55,3 +55,4 @@ mod support_itself;
 mod text;
 mod vendors;
 mod views;
+mod web;

@@ -7,7 +7,6 @@ use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::gaps::{self, Found, Selection};
 use crate::db::sql::sql;
-use crate::db::url::Backend;
 use crate::domain::{Range, Stamp, Timeframe};
 
 #[derive(Debug, Clone)]
@@ -24,17 +23,6 @@ pub struct Run {
     pub rows_rejected: i64,
     pub rows_absent: i64,
     pub error: Option<String>,
-}
-
-/// What was spent on a source.
-#[derive(Debug, Clone, diesel::QueryableByName)]
-pub struct Spent {
-    #[diesel(sql_type = Text)]
-    pub source: String,
-    #[diesel(sql_type = BigInt)]
-    pub calls: i64,
-    #[diesel(sql_type = BigInt)]
-    pub credits: i64,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -92,16 +80,16 @@ pub fn runs(conn: &mut Connection, limit: i64) -> Result<Vec<Run>, DbError> {
     rows.into_iter().map(run).collect()
 }
 
-/// Calls and credits of all runs since a time, by source.
-pub fn spent_since(conn: &mut Connection, since: Stamp) -> Result<Vec<Spent>, DbError> {
-    let int = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
-    sql(format!(
-        "SELECT source, CAST(SUM(calls) AS {int}) AS calls, CAST(SUM(credits) AS {int}) AS credits FROM runs \
-         WHERE started_at >= {} GROUP BY source ORDER BY source",
-        at(conn)
-    ))
-    .bind(since.to_string())
-    .load(conn, "adding up used credits")
+/// Sources that runs since a time were about.
+pub fn sources_since(conn: &mut Connection, since: Stamp) -> Result<Vec<String>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        source: String,
+    }
+    let read = format!("SELECT DISTINCT source FROM runs WHERE started_at >= {} ORDER BY source", at(conn));
+    let rows = sql(read).bind(since.to_string()).load::<Row>(conn, "reading whose runs there were")?;
+    Ok(rows.into_iter().map(|row| row.source).collect())
 }
 
 /// Sources whose history comes as points that are folded here.
