@@ -56,3 +56,4 @@ mod text;
 mod vendors;
 mod views;
 mod web;
+mod web_browser;

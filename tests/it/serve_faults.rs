@@ -75,6 +75,10 @@ fn goes_and_comes_back(backend: Backend) {
             let message = failing.json()["message"].as_str().unwrap().to_owned();
             assert!(message.contains("127.0.0.1") && !message.contains("panicked"), "{message}");
             assert_eq!(message.matches("can't be reached").count(), 1, "{message}");
+            // A page says so too, and asks again by itself.
+            let page = ask(address, "GET", "/", &[]).unwrap();
+            assert_eq!((page.status, page.header("retry-after")), (500, Some("5")), "{page:?}");
+            assert!(page.text().contains("http-equiv=\"refresh\"") && page.text().contains("does not answer"));
             wait_until(|| server.get("/metrics").text().contains("\ncoinetl_database_up 0\n"));
             assert!(database.services("start"));
             let back = Instant::now();

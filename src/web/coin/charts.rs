@@ -114,6 +114,14 @@ impl Charts {
         }))
     }
 
+    /// How much there is to see.
+    pub fn weight(&self) -> usize {
+        match &self.main {
+            Main::Line(points) => points.iter().filter(|point| point.value.is_finite()).count(),
+            Main::Candles { sticks, .. } => sticks.len(),
+        }
+    }
+
     pub fn markup(&self, choice: &Choice, coin: &Coin, wanted: &Wanted) -> Markup {
         html! {
             section.card data-part="chart" aria-labelledby="chart" {

@@ -209,11 +209,14 @@ fn draft(
         Some(Err(text)) => Some(Err(text.clone())),
         None => None,
     };
-    let base = base_currency(&stored, &choice.currency);
-    let charts = match &base {
-        Some(base) => Charts::read(conn, &choice, coin, base, wanted, now)?,
-        None => None,
-    };
+    let mut charts: Option<Charts> = None;
+    for base in base_currencies(&stored, &choice.currency) {
+        let read = Charts::read(conn, &choice, coin, base, wanted, now)?;
+        // What was stored in the currency itself may have begun later than what can be converted into it.
+        if read.as_ref().map_or(0, Charts::weight) > charts.as_ref().map_or(0, Charts::weight) || charts.is_none() {
+            charts = read;
+        }
+    }
     let newest = shown.as_ref().map(|shown| shown.latest.observed_at);
     let page = Page { state, market, coin, choice: &choice, wanted, shown, day, now };
     let body = html! {
@@ -234,10 +237,11 @@ fn draft(
     Ok(Draft::text(reply::HTML, layout::page(&shell, body).into_string(), newest))
 }
 
-/// The stored currency that others are converted from.
-fn base_currency(stored: &[Arc<str>], wanted: &str) -> Option<Arc<str>> {
+/// The stored currencies that charts may be drawn of: the wanted one, and what others are converted from.
+fn base_currencies<'a>(stored: &'a [Arc<str>], wanted: &str) -> impl Iterator<Item = &'a Arc<str>> {
     let of = |name: &str| stored.iter().find(|stored| ***stored == *name);
-    of(wanted).or_else(|| of(USD)).or(stored.first()).cloned()
+    let (own, usual) = (of(wanted), of(USD).or(stored.first()));
+    own.into_iter().chain(usual.filter(|usual| own != Some(*usual)))
 }
 
 struct Page<'a> {
@@ -281,8 +285,9 @@ impl Page<'_> {
                         }
                     }
                     @if let Some(shown) = &self.shown {
-                        p.soft { "Observed " (layout::age(shown.latest.observed_at, self.now, Some(stale_s))) " "
+                        p.soft { "Observed " (layout::age(shown.latest.observed_at, self.now, Some(stale_s)))
                             @if shown.is_converted() {
+                                " · "
                                 (conversion_words(&shown.latest.vs_currency, &choice.currency, shown.rate_at))
                             }
                         }

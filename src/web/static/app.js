@@ -149,10 +149,8 @@
   function show(text, isNews) {
     lastText = text;
     const fresh = parsed(text);
-    for (const id of ["main"]) {
-      const [old, next] = [document.getElementById(id), fresh.getElementById(id)];
-      if (old && next) become(old, next, isNews);
-    }
+    const [old, next] = [document, fresh].map((of) => of.getElementById("main"));
+    if (old && next) become(old, next, isNews);
     const banner = [document, fresh].map((of) => of.querySelector("[data-part=banner]"));
     if (banner[0] && banner[1]) morph(banner[0], banner[1]);
     document.title = fresh.title;
@@ -172,7 +170,9 @@
 
   // The same page again, because the data changed.
   async function refresh() {
-    if (asking || document.querySelector("meta[http-equiv=refresh]")) return;
+    if (document.querySelector("meta[http-equiv=refresh]")) return;
+    // What a person asked for goes first.
+    if (asking) return void setTimeout(refresh, 500);
     try {
       const page = await ask(location.href);
       if (page.status >= 500) return live("lost");
@@ -329,7 +329,6 @@
       over.setAttribute("data-local", "");
       over.setAttribute("aria-hidden", "true");
       over.style.cssText = "position:absolute;inset:0;width:100%;height:100%;pointer-events:none";
-      holder.style.position = "relative";
       holder.append(over);
     }
     over.setAttribute("viewBox", `0 0 ${chart.box.width} ${chart.box.height}`);
