@@ -24,7 +24,8 @@ pub struct Chosen {
     pub also: Vec<Coin>,
 }
 
-/// The coin that a name means; `None` where nothing has that name.
+/// The coin that a name means; `None` where nothing has that name. Its rank is looked up where it matters
+/// which coin is meant.
 pub fn chosen(
     conn: &mut Connection,
     coins: &Coins,
@@ -32,8 +33,22 @@ pub fn chosen(
     parameter: &'static str,
     name: &str,
 ) -> Result<Option<Chosen>, ApiError> {
-    // Only a search tells the rank.
-    match coins::meant(conn, coins, name, parameter == "name")? {
+    choose(source, parameter, coins::meant(conn, coins, name, false)?)
+}
+
+/// The same, with its rank whatever the case.
+pub fn chosen_with_rank(
+    conn: &mut Connection,
+    coins: &Coins,
+    source: &str,
+    parameter: &'static str,
+    name: &str,
+) -> Result<Option<Chosen>, ApiError> {
+    choose(source, parameter, coins::meant(conn, coins, name, true)?)
+}
+
+fn choose(source: &str, parameter: &'static str, meant: Meant) -> Result<Option<Chosen>, ApiError> {
+    match meant {
         Meant::Nobody => Ok(None),
         Meant::This { coin, rank, also } => Ok(Some(Chosen { coin, rank, also })),
         Meant::Any(any) => {

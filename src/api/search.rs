@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::coins::{Other, chosen, others};
+use super::coins::{Other, chosen_with_rank, others};
 use super::error::{ApiError, ErrorBody};
 use super::params::bad;
 use super::query::{Ask, Asked, Query};
@@ -78,7 +78,7 @@ pub async fn search(
     let answer = state.answer_at(key, move |conn, version| {
         let source = own.source_at(conn, version, ask.source.as_deref())?;
         let coins = own.coins(conn, version, &source)?;
-        let Some(found) = chosen(conn, &coins, &source, "name", &ask.name)? else { return Ok(Draft::none()) };
+        let Some(found) = chosen_with_rank(conn, &coins, &source, "name", &ask.name)? else { return Ok(Draft::none()) };
         let at = found.coin.updated_at;
         let shown = Match {
             name: found.coin.name,

@@ -24,7 +24,8 @@ fn date(n: u64) -> String {
 
 /// A coin's daily bars in Kaggle's layout, from one day to another, with closes that no two coins share.
 fn bars(name: &str, symbol: &str, days: impl Iterator<Item = u64>) -> String {
-    let seed = name.len() as f64 / 7.0;
+    // No two names come to the same.
+    let seed = name.bytes().zip(1..).map(|(byte, at)| f64::from(byte) * f64::from(at)).sum::<f64>() / 97.0;
     let mut csv = KAGGLE.to_owned();
     for n in days {
         let close = seed * 1000.0 / 3.0 + (n as f64 * 0.7 + seed).sin() * seed;
@@ -68,6 +69,17 @@ fn store(db: &TestDb) {
     db.coinetl(&["import", "told.csv", "--id", "Bitcoin"]).json(0);
     dir.write("behind.csv", &points(&["2021-11-08 10:00:00 UTC,5,6,7", "2021-11-09 10:00:00 UTC,5.5,6,7"]));
     db.coinetl(&["import", "behind.csv", "--id", "Gone"]).json(0);
+}
+
+/// So many more coins, some of which have no bar on days that matter.
+fn store_many(db: &TestDb, coins: u64) {
+    let mut csv = KAGGLE.to_owned();
+    for n in 0..coins {
+        let days = [9, 32, 38, 39].into_iter().filter(|day| (n + day) % 5 != 0);
+        csv += bars(&format!("Many {n}"), &format!("M{n}"), days).strip_prefix(KAGGLE).unwrap();
+    }
+    db.workdir().write("many.csv", &csv);
+    db.coinetl(&["import", "many.csv"]).json(0);
 }
 
 /// What a day's rows must be, by the words of the contract and nothing of the program.
@@ -152,8 +164,11 @@ fn json_of(server: &Server, path: &str) -> Value {
 
 fn a_day_is_what_the_stored_candles_and_prices_say(db: &TestDb) {
     store(db);
+    let some = db.lines("SELECT source_id FROM assets ORDER BY id");
+    // More than are looked up one by one.
+    store_many(db, 320);
     let expected = Expected::of(db);
-    let coins = ["Bitcoin", "Aave", "Gone", "Ödd Coin", "Dup One", "Duplicate", "loose"];
+    let coins = db.lines("SELECT source_id FROM assets ORDER BY id");
     let server = Server::start(db, &[]);
     // Both ways to the rows: of all coins, and of named ones; and all days, also such that have nothing.
     for n in [0, 1, 9, 30, 36, 37, 38, 39, 40] {
@@ -161,8 +176,9 @@ fn a_day_is_what_the_stored_candles_and_prices_say(db: &TestDb) {
         for id in [None, Some("bitcoin,AAVE,gone,%C3%B6dd%20coin,Dup%20One,duplicate,LOOSE,nobody")] {
             let named = id.map_or(String::new(), |id| format!("&id={id}"));
             let path = format!("/dashboard?date={day}{named}");
+            let asked = if id.is_some() { &some } else { &coins };
             let of_day: BTreeMap<&str, _> =
-                coins.iter().filter_map(|coin| Some((*coin, expected.row(coin, &day)?))).collect();
+                asked.iter().filter_map(|coin| Some((coin.as_str(), expected.row(coin, &day)?))).collect();
             let reply = server.get(&path);
             if of_day.is_empty() {
                 assert_eq!((reply.status, reply.body.len()), (204, 0), "{path}");
@@ -207,7 +223,8 @@ fn a_day_is_what_the_stored_candles_and_prices_say(db: &TestDb) {
                 rows(&json_of(&server, &format!("/dashboard?order_by={name}&order_type={direction}&date=2021-11-09")));
             let mut wanted: Vec<(Option<f64>, &str)> = coins
                 .iter()
-                .filter_map(|coin| Some((column.and_then(|at| expected.row(coin, "2021-11-09").unwrap()[at]), *coin)))
+                .filter_map(|coin| Some((expected.row(coin, "2021-11-09")?, coin.as_str())))
+                .map(|(row, coin)| (column.and_then(|at| row[at]), coin))
                 .collect();
             let sign = if direction == "asc" { 1.0 } else { -1.0 };
             match column {
@@ -269,13 +286,21 @@ fn a_day_is_what_the_stored_candles_and_prices_say(db: &TestDb) {
     ] {
         db.execute(&format!("INSERT INTO fx_rates VALUES ('archive', '{currency}', '{at}', {rate})"));
     }
+    // Another source is further.
+    db.execute("INSERT INTO assets VALUES (9000, 'other', 'x', 'x', 'X', TRUE, '2022-01-01 00:00:00.000', '2022-01-01 00:00:00.000')");
+    db.execute(&format!(
+        "INSERT INTO candles VALUES (9000, 'usd', '1d', '2022-01-01 00:00:00.000', 1, 1, 1, 1, 1, 1, 1, NULL, 'source', TRUE, {run})"
+    ));
     let server = Server::start(db, &[]);
-    let found = json_of(&server, "/search?name=dup");
+    let of_archive = rows(&json_of(&server, "/dashboard?source=archive"));
+    assert!(of_archive.len() > 200 && of_archive.iter().all(|row| row["source"] == "archive"));
+    assert_eq!(texts(&rows(&json_of(&server, "/dashboard?source=other")), "id"), ["x"]);
+    let found = json_of(&server, "/search?name=dup&source=archive");
     assert_eq!(
         (&found["id"], &found["market_cap_rank"], &found["also"][0]["id"]),
         (&"Dup One".into(), &900.into(), &"Duplicate".into())
     );
-    let row = rows(&json_of(&server, "/dashboard?id=dup"));
+    let row = rows(&json_of(&server, "/dashboard?id=dup&source=archive"));
     assert_eq!((row.len(), &row[0]["id"], &row[0]["also"][0]["id"]), (1, &"Dup One".into(), &"Duplicate".into()));
 
     // Another currency: the newest rate before the price, and none that is more than a day older.
@@ -283,19 +308,19 @@ fn a_day_is_what_the_stored_candles_and_prices_say(db: &TestDb) {
         let row = rows(&json_of(&server, path)).remove(0);
         (row["price"].as_f64(), row["24h"].as_f64(), row["rate_time"].clone())
     };
-    let (price, change, time) = rate("/dashboard?id=loose&in=EUR");
+    let (price, change, time) = rate("/dashboard?id=loose&in=EUR&source=archive");
     assert_eq!((price, time), (Some(1.1 * 0.8), "2021-11-08T23:59:59.999Z".into()));
     // The day before there was no rate yet.
     assert_eq!(change, None);
-    assert_eq!(rate("/dashboard?id=loose&in=gbp").0, Some(1.1 * 0.5));
-    assert_eq!(rate("/dashboard?id=loose&in=chf"), (None, None, Value::Null));
-    assert_eq!(rate("/dashboard?id=loose&in=usd").0, Some(1.1));
-    let prices = json_of(&server, "/prices?id=loose&in=eur&limit=2");
+    assert_eq!(rate("/dashboard?id=loose&in=gbp&source=archive").0, Some(1.1 * 0.5));
+    assert_eq!(rate("/dashboard?id=loose&in=chf&source=archive"), (None, None, Value::Null));
+    assert_eq!(rate("/dashboard?id=loose&in=usd&source=archive").0, Some(1.1));
+    let prices = json_of(&server, "/prices?id=loose&in=eur&limit=2&source=archive");
     let told = |row: &Value| {
         (row["price"].as_f64(), row["volume_24h"].as_f64(), row["rate"].as_f64(), row["in_currency"].clone())
     };
     assert_eq!(told(&prices["data"][0]), (Some(1.1 * 0.8), Some(11.0 * 0.8), Some(0.8), "eur".into()));
-    let candle = json_of(&server, "/candles?id=bitcoin&in=eur&limit=1")["data"][0].clone();
+    let candle = json_of(&server, "/candles?id=bitcoin&in=eur&limit=1&source=archive")["data"][0].clone();
     assert_eq!((candle["rate"].as_f64(), &candle["rate_time"]), (Some(0.8), &"2021-11-08T23:59:59.999Z".into()));
     assert_eq!(server.stop().0, Some(0));
 }
@@ -349,6 +374,8 @@ fn stored(db: &TestDb, sql: &str) -> Vec<String> {
 
 fn every_list_is_walked_once_and_bit_for_bit(db: &TestDb) {
     store(db);
+    // Gaps are looked for twenty coins at a time.
+    store_many(db, 25);
     // Numbers as hard as real ones, and quotes, which only a broker brings otherwise.
     let run = db.number("SELECT MAX(id) FROM runs");
     let loose = db.number("SELECT id FROM assets WHERE source_id = 'loose'");
