@@ -77,7 +77,8 @@ impl Sheet {
             )),
         }
         let pad = if frame.look == Look::Page { 1.0 } else { 16.0 };
-        let mut sheet = Sheet { out, frame, pad, top: pad };
+        // The words above the first axis have to be on the sheet.
+        let mut sheet = Sheet { out, frame, pad, top: pad.max(6.0) };
         sheet.heading();
         sheet
     }
