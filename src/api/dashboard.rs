@@ -341,7 +341,7 @@ impl<'c> Found<'c> {
             market_cap: self.market_cap,
             as_of: self.at.rfc3339(),
             rate_time: converted.then(|| self.rate_time.map(Stamp::rfc3339)),
-            also: also.remove(&self.coin.id).map(|coins| others(coins)).unwrap_or_default(),
+            also: also.remove(&self.coin.id).map(others).unwrap_or_default(),
         }
     }
 }

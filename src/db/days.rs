@@ -365,13 +365,16 @@ fn last_prices(
     read.load(conn, DOING)
 }
 
+/// Volume and market cap.
+type Amounts = (Option<f64>, Option<f64>);
+
 /// Volume and market cap of a day, each as it was told last, of coins whose last price came without.
 fn last_amounts(
     conn: &mut Connection,
     vs_currency: &str,
     asset_ids: &[i64],
     day: Stamp,
-) -> Result<HashMap<i64, (Option<f64>, Option<f64>)>, DbError> {
+) -> Result<HashMap<i64, Amounts>, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
