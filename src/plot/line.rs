@@ -207,7 +207,7 @@ fn percents(ticks: &Ticks) -> Vec<String> {
 /// A series for those who don't see it.
 fn words(series: &Series, points: &[Point], unit: &Unit) -> String {
     let finite = || points.iter().map(|point| point.value).filter(|value| value.is_finite());
-    let (Some(first), Some(last)) = (finite().next(), finite().last()) else {
+    let (Some(first), Some(last)) = (finite().next(), finite().next_back()) else {
         return format!("{}: no data.", series.name);
     };
     let (low, high) = (finite().fold(first, f64::min), finite().fold(first, f64::max));

@@ -14,7 +14,7 @@ pub fn sparkline(values: &[f64]) -> String {
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     let (low, high) =
         finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-    let trend = match (finite().next(), finite().last()) {
+    let trend = match (finite().next(), finite().next_back()) {
         (Some(first), Some(last)) if last > first => " up",
         (Some(first), Some(last)) if last < first => " down",
         _ => "",

@@ -170,8 +170,8 @@ fn label(moment: NaiveDateTime, step: Step) -> (String, bool) {
 pub fn moment(zone: Tz, millis: i64, apart: i64) -> String {
     let form = match apart {
         ..SECOND => "%Y-%m-%d %H:%M:%S%.3f",
-        ..MINUTE => "%Y-%m-%d %H:%M:%S",
-        ..DAY => "%Y-%m-%d %H:%M",
+        SECOND..MINUTE => "%Y-%m-%d %H:%M:%S",
+        MINUTE..DAY => "%Y-%m-%d %H:%M",
         _ => "%Y-%m-%d",
     };
     DateTime::<Utc>::from_timestamp_millis(millis)

@@ -164,8 +164,11 @@ pub struct InOrder {
     sources: Vec<Source>,
     /// The next fold of each source, whose key is in `merge`.
     heads: Vec<Option<Fold>>,
-    merge: BinaryHeap<Reverse<(i64, Arc<str>, Stamp, usize)>>,
+    merge: BinaryHeap<Reverse<Head>>,
 }
+
+/// A fold's key (coin, currency, time), and which source has it.
+type Head = (i64, Arc<str>, Stamp, usize);
 
 /// Folds in order.
 enum Source {

@@ -149,7 +149,11 @@ impl Cache {
                 Ok(own.max(shared))
             }
             // Another server may have seen what this one has not looked for yet.
-            None => self.newest.look().await,
+            None => {
+                let own = self.newest.look().await?;
+                redis.raise(own).await;
+                Ok(own)
+            }
         }
     }
 }

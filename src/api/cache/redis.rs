@@ -1,7 +1,8 @@
 //! The cache and the version that several servers share. Whatever Redis does, it costs speed only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands, Client, RedisError, Script};
@@ -15,6 +16,8 @@ use crate::db::version::Version;
 /// A slower Redis is none.
 const PATIENCE: Duration = Duration::from_millis(500);
 const KEPT_FOR_S: u64 = 60;
+/// One that is gone is asked again so often: not by each request, which would wait for it.
+const AGAIN: Duration = Duration::from_millis(300);
 /// One answer must not push out all others.
 const LARGEST: usize = 16 << 20;
 
@@ -25,6 +28,8 @@ pub struct Redis {
     raise: Script,
     /// Whether it was told that Redis is gone.
     gone: AtomicBool,
+    /// When it last did not answer.
+    failed: Mutex<Option<Instant>>,
 }
 
 impl Redis {
@@ -46,17 +51,25 @@ impl Redis {
                  if tonumber(ARGV[1]) > known then redis.call('SET', KEYS[1], ARGV[1]) end",
             ),
             gone: AtomicBool::new(false),
+            failed: Mutex::default(),
         })
     }
 
-    /// The newest version that any server told; `None` when Redis does not answer.
+    /// The newest version that any server told; `None` when Redis does not answer, or lost it: it may be new,
+    /// or have thrown it out for room.
     pub async fn version(&self) -> Option<Version> {
+        if self.is_resting() {
+            return None;
+        }
         let key = format!("{}:version", self.prefix);
         let read: Result<Option<Version>, _> = self.connection.clone().get(key).await;
-        self.told(read).map(Option::unwrap_or_default)
+        self.told(read).flatten()
     }
 
     pub async fn raise(&self, version: Version) {
+        if self.is_resting() {
+            return;
+        }
         let key = format!("{}:version", self.prefix);
         let raised: Result<(), _> = self.raise.key(key).arg(version).invoke_async(&mut self.connection.clone()).await;
         self.told(raised);
@@ -70,7 +83,7 @@ impl Redis {
     }
 
     pub async fn get(&self, version: Version, key: &str) -> Option<Answer> {
-        if self.gone.load(Ordering::Relaxed) {
+        if self.is_resting() {
             return None;
         }
         let read: Result<Option<Vec<u8>>, _> = self.connection.clone().get(self.place(version, key)).await;
@@ -78,7 +91,7 @@ impl Redis {
     }
 
     pub async fn put(&self, version: Version, key: &str, answer: &Answer) {
-        if self.gone.load(Ordering::Relaxed) {
+        if self.is_resting() {
             return;
         }
         let bytes = answer.to_bytes();
@@ -87,6 +100,11 @@ impl Redis {
             let put: Result<(), _> = self.connection.clone().set_ex(place, bytes, KEPT_FOR_S).await;
             self.told(put);
         }
+    }
+
+    fn is_resting(&self) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gone.load(Ordering::Relaxed) && failed.is_some_and(|at| at.elapsed() < AGAIN)
     }
 
     fn place(&self, version: Version, key: &str) -> String {
@@ -103,6 +121,7 @@ impl Redis {
                 Some(value)
             }
             Err(err) => {
+                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 if !self.gone.swap(true, Ordering::Relaxed) {
                     log::warn!("the shared cache (REDIS_URL) does not answer ({err}); going on without it, slower");
                 }
