@@ -45,7 +45,7 @@ fn pages_show_what_is_stored(db: &TestDb) {
         ));
         db.execute(&format!(
             "INSERT INTO prices (asset_id, vs_currency, observed_at, price, market_cap, market_cap_rank, change_24h, run_id) \
-             VALUES ({id}, 'usd', {stamp}, 0.000012345, 1e9, 1, -3.25, 1)"
+             VALUES ({id}, 'usd', {stamp}, 0.000012346, 1e9, 1, -3.25, 1)"
         ));
     }
     // What a dollar bought then, and nothing within a day of another time.
@@ -192,11 +192,14 @@ fn a_list_is_sorted_paged_and_searched(db: &TestDb) {
         ("cap", "market_cap"),
     ] {
         for (dir, order) in [("asc", "ASC"), ("desc", "DESC")] {
-            let by = format!("{column} IS NULL, {column} {order}, asset_id");
+            let by = format!(
+                "{column} IS NULL, {column} {order}, market_cap_rank IS NULL, market_cap_rank, \
+                 COALESCE(market_cap, -1) DESC, COALESCE(volume_24h, -1) DESC, asset_id"
+            );
             let (shown, wanted) = (symbols(&format!("/?sort={sort}&dir={dir}")), stored(&by, 0));
-            // Equal numbers (two without volume) may stand either way.
+            // SQLite's UPPER leaves other letters than ours as they are, and a page escapes quotes.
             let differ = shown.iter().zip(&wanted).filter(|(a, b)| a != b).count();
-            assert!(shown.len() == 100 && differ <= 10, "{sort} {dir}: {differ}\n{shown:?}\n{wanted:?}");
+            assert!(shown.len() == 100 && differ <= 6, "{sort} {dir}: {differ}\n{shown:?}\n{wanted:?}");
         }
     }
     let names = |target: &str| -> Vec<String> {
