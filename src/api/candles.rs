@@ -25,7 +25,7 @@ pub struct CandlesAsk {
     #[param(example = "btc", min_length = 1, max_length = 60, pattern = "^[A-Za-z0-9_ -]+$")]
     id: String,
     /// How long a candle is.
-    #[param(value_type = Option<Length>)]
+    #[param(inline, value_type = Option<Length>)]
     timeframe: Timeframe,
     /// Candles that open at this time or UTC day or later.
     #[param(value_type = Option<String>, format = Date, example = "2026-11-01")]
@@ -34,7 +34,7 @@ pub struct CandlesAsk {
     #[param(value_type = Option<String>, format = Date, example = "2026-12-01")]
     to: Option<Stamp>,
     /// By the time of opening.
-    #[param(value_type = Option<super::dashboard::OrderType>)]
+    #[param(inline, value_type = Option<super::dashboard::OrderType>)]
     order: bool,
     /// The currency in which candles were stored.
     #[param(value_type = Option<String>, example = "usd", default = "usd", pattern = "^[A-Za-z0-9_-]{1,32}$")]

@@ -36,10 +36,10 @@ pub struct DashboardAsk {
     #[param(value_type = Option<String>, example = "2021-11-09", format = Date)]
     date: Option<Option<Stamp>>,
     /// What rows are sorted by. Rows without it come last; equal ones in the order in which the coins were stored.
-    #[param(value_type = Option<OrderBy>)]
+    #[param(inline, value_type = Option<OrderBy>)]
     order_by: OrderBy,
     /// Which way.
-    #[param(value_type = Option<OrderType>)]
+    #[param(inline, value_type = Option<OrderType>)]
     order_type: OrderType,
     /// The currency in which prices were stored.
     #[param(value_type = Option<String>, example = "usd", default = "usd", pattern = "^[A-Za-z0-9_-]{1,32}$")]

@@ -29,7 +29,7 @@ pub struct GapsAsk {
     #[param(example = "btc", min_length = 1, max_length = 60, pattern = "^[A-Za-z0-9_ -]+$")]
     id: Option<String>,
     /// Only candles of this length.
-    #[param(value_type = Option<super::candles::Length>)]
+    #[param(inline, value_type = Option<super::candles::Length>)]
     timeframe: Option<Timeframe>,
     /// From this time or UTC day on; with `timeframe` everything from there on is expected, asked for or not.
     #[param(value_type = Option<String>, format = Date, example = "2026-11-01")]
@@ -38,7 +38,7 @@ pub struct GapsAsk {
     #[param(value_type = Option<String>, format = Date, example = "2026-12-01")]
     to: Option<Stamp>,
     /// Only this state; without it all but full.
-    #[param(value_type = Option<GapState>)]
+    #[param(inline, value_type = Option<GapState>)]
     state: Option<Told>,
     /// Only this quote currency.
     #[param(value_type = Option<String>, example = "usd", pattern = "^[A-Za-z0-9_-]{1,32}$")]

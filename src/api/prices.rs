@@ -33,7 +33,7 @@ pub struct PricesAsk {
     #[param(value_type = Option<String>, format = Date, example = "2026-12-01")]
     to: Option<Stamp>,
     /// By the time of observation; only with `id`.
-    #[param(value_type = Option<super::dashboard::OrderType>)]
+    #[param(inline, value_type = Option<super::dashboard::OrderType>)]
     order: bool,
     /// The currency in which prices were stored.
     #[param(value_type = Option<String>, example = "usd", default = "usd", pattern = "^[A-Za-z0-9_-]{1,32}$")]

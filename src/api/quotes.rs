@@ -22,7 +22,7 @@ pub struct QuotesAsk {
     #[param(example = "BTC-USD", min_length = 1, max_length = 60, pattern = "^[A-Za-z0-9-]+$")]
     pair: String,
     /// Instead of quotes the windows of this length that they were folded into.
-    #[param(value_type = Option<WindowLength>)]
+    #[param(inline, value_type = Option<WindowLength>)]
     window: Option<&'static str>,
     /// Windows that begin at this time or UTC day or later; only with `window`. Quotes go by their sequence.
     #[param(value_type = Option<String>, format = Date, example = "2026-11-01")]
@@ -31,7 +31,7 @@ pub struct QuotesAsk {
     #[param(value_type = Option<String>, format = Date, example = "2026-12-01")]
     to: Option<Stamp>,
     /// By sequence, or by the beginning of the window.
-    #[param(value_type = Option<super::dashboard::OrderType>)]
+    #[param(inline, value_type = Option<super::dashboard::OrderType>)]
     order: bool,
     /// Whose quotes; without it coinbase's, or those of its sandbox.
     #[param(example = "coinbase", min_length = 1, max_length = 60, pattern = "^[A-Za-z0-9_-]+$")]

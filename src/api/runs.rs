@@ -23,10 +23,10 @@ pub struct RunsAsk {
     #[param(value_type = Option<String>, example = "coingecko", min_length = 1, max_length = 60, pattern = "^[A-Za-z0-9_-]+$")]
     source: Option<String>,
     /// Only runs that ended so, or go on.
-    #[param(value_type = Option<RunStatus>)]
+    #[param(inline, value_type = Option<RunStatus>)]
     status: Option<&'static str>,
     /// By id, which is the order of their beginning.
-    #[param(value_type = Option<super::dashboard::OrderType>)]
+    #[param(inline, value_type = Option<super::dashboard::OrderType>)]
     order: bool,
     /// Rows of a page.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 1000, default = 100)]
