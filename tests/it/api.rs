@@ -82,12 +82,14 @@ fn store_many(db: &TestDb, coins: u64) {
     db.coinetl(&["import", "many.csv"]).json(0);
 }
 
+type Told = (String, [Option<f64>; 3]);
+
 /// What a day's rows must be, by the words of the contract and nothing of the program.
 struct Expected {
     /// By coin and day: close, volume, market cap.
     candles: BTreeMap<(String, String), [Option<f64>; 3]>,
     /// By coin, in the order of time: time, price, volume, market cap.
-    prices: BTreeMap<String, Vec<(String, [Option<f64>; 3])>>,
+    prices: BTreeMap<String, Vec<Told>>,
 }
 
 impl Expected {
