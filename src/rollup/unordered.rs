@@ -239,7 +239,7 @@ mod tests {
             // Neither in the order of coins nor in that of times.
             asset_id: n * 7 % 5,
             vs_currency: names[(n * 11 % 3) as usize].clone(),
-            at: Stamp::from_millis(1_779_148_800_000 + n * 7_919 % count * 20_000).unwrap(),
+            at: Stamp::from_millis(1_779_148_800_000 + n * 7_919 % count * 2_000).unwrap(),
             price: 1.0 + (n % 17) as f64,
             market_cap: (n % 3 == 0).then_some(n as f64),
         };
