@@ -29,6 +29,9 @@ const NARROW: (u32, u32) = (380, 300);
 const CHANGES: (u32, u32) = (340, 180);
 const SMALL: (u32, u32) = (400, 190);
 
+/// An hour, a day, a week, thirty days.
+const CHANGES_OVER_MS: [i64; 4] = [3_600_000, 86_400_000, 604_800_000, 2_592_000_000];
+
 pub struct Charts {
     base: Arc<str>,
     range: Range,
@@ -95,7 +98,15 @@ impl Charts {
         let volume = money(series::prices(conn, id, base, Figure::Volume24h, range, FEW)?);
         let supply = series::prices(conn, id, base, Figure::CirculatingSupply, range, FEW)?;
         let seen = coin::observed(conn, &of, range)?;
-        let changes = [0, 1, 2, 3].map(|which| changes(&seen, which));
+        let mut changes = [0, 1, 2, 3].map(|which| changes(&seen, which));
+        for (points, length_ms) in changes.iter_mut().zip(CHANGES_OVER_MS) {
+            // Of files and candles nobody told them, and the prices do.
+            if points.len() < 2 {
+                let before = Range { from: range.from.plus(-length_ms), to: range.to };
+                let prices = series::line(conn, id, base, before, POINTS)?;
+                *points = computed(&prices, length_ms, range.from);
+            }
+        }
         let is_empty = match &main {
             Main::Line(points) => points.iter().all(|point| !point.value.is_finite()),
             Main::Candles { sticks, .. } => sticks.is_empty(),
@@ -315,7 +326,49 @@ fn usual(points: &[Point]) -> Option<i64> {
     ways.get(ways.len() * 9 / 10).map(|way| way * 5 / 2)
 }
 
+/// How much each price from a time on is more than the one so long before, in percent. The earlier price may be
+/// older than that by a tenth of the length: daily candles tell nothing of an hour.
+fn computed(prices: &[Point], length_ms: i64, from: Stamp) -> Vec<Point> {
+    let mut points = Vec::new();
+    let mut before = 0;
+    for price in prices.iter().filter(|price| price.value.is_finite()) {
+        let wanted = price.at - length_ms;
+        while prices.get(before + 1).is_some_and(|next| next.at <= wanted) {
+            before += 1;
+        }
+        let then = &prices[before];
+        let fits = then.at <= wanted && wanted - then.at <= length_ms / 10;
+        let value = (price.value - then.value) / then.value * 100.0;
+        if fits && price.at >= from.millis() && value.is_finite() {
+            points.push(Point { at: price.at, value });
+        }
+    }
+    points
+}
+
+/// What the source told.
 fn changes(seen: &[Seen], which: usize) -> Vec<Point> {
     let point = |seen: &Seen| Some(Point { at: seen.at.millis(), value: seen.changes.get(which).copied().flatten()? });
     seen.iter().filter_map(point).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400_000;
+
+    #[test]
+    fn changes_come_from_the_prices_where_nobody_told_them() {
+        let price = |day: i64, value: f64| Point { at: day * DAY, value };
+        // The fourth day is missing.
+        let prices = [price(1, 100.0), price(2, 110.0), price(3, 99.0), price(5, 50.0), price(6, 75.0)];
+        let from = Stamp::from_millis(2 * DAY).unwrap();
+        let points: Vec<(i64, i64)> =
+            computed(&prices, DAY, from).iter().map(|p| (p.at / DAY, p.value.round() as i64)).collect();
+        assert_eq!(points, [(2, 10), (3, -10), (6, 50)]);
+        assert_eq!(computed(&prices, 3_600_000, from), []);
+        assert_eq!(computed(&[], DAY, from), []);
+        assert_eq!(computed(&[price(2, 0.0), price(3, 1.0)], DAY, from), []);
+    }
 }
