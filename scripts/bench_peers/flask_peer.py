@@ -21,7 +21,7 @@ engine.dispose()
 
 app = flask.Flask(__name__)
 app.json.sort_keys = False
-cache = Cache(app, config={"CACHE_TYPE": "SimpleCache" if os.environ.get("PEER_CACHE") else "NullCache",
+cache = Cache(app, config={"CACHE_NO_NULL_WARNING": True, "CACHE_TYPE": "SimpleCache" if os.environ.get("PEER_CACHE") else "NullCache",
                            "CACHE_DEFAULT_TIMEOUT": 3600})
 DAY = datetime.timedelta(days=1)
 ORDERS = {"crypto": "crypto", "price": "price", "24h": "24h", "7d": "7d", "1m": "1m", "24h-volume": "24h-volume",

@@ -69,7 +69,7 @@ def measure(rounds):
     driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         address = re.search(r"http://(\S+)", server.stdout.readline()).group(1)
-        port = next(found.group(1) for line in driver.stdout if (found := re.search(r"on port (\d+)", line)))
+        port = next(found.group(1) for line in driver.stdout if (found := re.search(r"successfully on port (\d+)", line)))
         plain, packed = weight(address)
         # The first browser of all reads its own programs from the disk.
         first_paint(f"127.0.0.1:{port}", f"http://{address}/healthz")

@@ -80,7 +80,7 @@ class Sandbox:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        told = re.search(r"COINGECKO_API_URL=(\S+?)\)", self.process.stdout.readline())
+        told = re.search(r"COINGECKO_API_URL=([^\s)]+)", self.process.stdout.readline())
         if not told:
             self.process.kill()
             fail("the sandbox does not start")
