@@ -1,6 +1,7 @@
 //! The one shape of an error, and which status it has.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -93,19 +94,37 @@ impl ApiError {
         }
     }
 
+    /// The message for whoever asked: where the database is, is for the log.
+    fn told(&self) -> String {
+        let ApiError::Database(err) = self else { return self.to_string() };
+        match &**err {
+            DbError::Unreachable { .. } => "the database can't be reached; the server's log tells more",
+            DbError::Refused { .. } => "the database refuses the server; its log tells more",
+            DbError::Missing { .. } => "the database does not exist; run `coinetl db-setup`",
+            DbError::File { .. } => "the database's file can't be opened; the server's log tells more",
+            _ => return self.to_string(),
+        }
+        .to_owned()
+    }
+
+    /// Tells the log, now and then, of a database that fails.
+    fn log(&self) {
+        static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
+        let ApiError::Database(err) = self else { return };
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
+            *told = Some(Instant::now());
+            log::warn!("{err}");
+        }
+    }
+
     pub fn body(&self) -> ErrorBody {
         let (parameter, candidates) = match self {
             ApiError::BadParameter { parameter, .. } => (Some(*parameter), Vec::new()),
             ApiError::Ambiguous { parameter, candidates } => (Some(*parameter), candidates.clone()),
             _ => (None, Vec::new()),
         };
-        ErrorBody {
-            status: self.status().as_u16(),
-            error: self.word(),
-            message: self.to_string(),
-            parameter,
-            candidates,
-        }
+        ErrorBody { status: self.status().as_u16(), error: self.word(), message: self.told(), parameter, candidates }
     }
 }
 
@@ -123,6 +142,7 @@ impl MaybeDb for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        self.log();
         // Two strings and a few coins always make JSON.
         let body = serde_json::to_vec(&self.body()).unwrap_or_default();
         let mut response = (self.status(), [(header::CONTENT_TYPE, "application/json")], body).into_response();

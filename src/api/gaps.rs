@@ -18,7 +18,7 @@ use crate::db::{Connection, clock};
 use crate::domain::{Range, Stamp, State as Told, Timeframe};
 
 /// Parts of coins that one request looks through. The page may be short then; `next` goes on.
-const PARTS: usize = 25;
+const PARTS: usize = 8;
 /// What may be asked for at once where everything is expected: candles of each coin.
 const MOST_CANDLES: i64 = 600_000;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
@@ -26,6 +26,14 @@ const POLICY: &str = "default-src 'self'; script-src 'self'; img-src 'self' data
 /// How long an answer may take beyond its read: for waiting in turn and for writing it down.
 const SLACK: Duration = Duration::from_secs(10);
 
+const SECURE: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
 pub fn around(router: Router<State>, state: &State) -> Router<State> {
     let longest = state.options().longest_read + SLACK;
     let mut router = router.method_not_allowed_fallback(wrong_method);
@@ -38,16 +46,17 @@ pub fn around(router: Router<State>, state: &State) -> Router<State> {
         .layer(middleware::from_fn(move |request, next| timed(longest, request, next)))
         .layer(CatchPanicLayer::custom(|_| ApiError::Broken.into_response()))
         .layer(middleware::from_fn_with_state(state.clone(), metrics::measured));
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ] {
+    for (name, value) in SECURE {
         router = router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)));
     }
     router
+}
+
+/// The same headers for an answer that comes another way.
+pub fn secure(headers: &mut HeaderMap) {
+    for (name, value) in SECURE {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 async fn wrong_method(method: Method) -> ApiError {

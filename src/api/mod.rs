@@ -6,6 +6,7 @@
 //! ```
 
 pub mod error;
+mod front;
 pub mod params;
 pub mod query;
 pub mod reply;

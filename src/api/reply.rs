@@ -62,7 +62,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn new(draft: Draft, version: Version) -> Answer {
+    pub fn new(mut draft: Draft, version: Version) -> Answer {
+        // Grown by doubling, it may be half empty.
+        draft.body.shrink_to_fit();
         // Weak: the packed form has other bytes.
         let etag = format!("W/\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(&draft.body));
         Answer {
@@ -74,6 +76,11 @@ impl Answer {
             etag: HeaderValue::from_str(&etag).unwrap_or(HeaderValue::from_static("W/\"\"")),
             as_of: draft.as_of,
         }
+    }
+
+    /// Bytes of the body.
+    pub fn len(&self) -> usize {
+        self.body.len()
     }
 
     /// About what it takes in memory.
@@ -116,6 +123,7 @@ impl Answer {
         if let Some(body) = body {
             *response.body_mut() = Body::from(body);
         }
+        response.extensions_mut().insert(self);
         response
     }
 

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use super::front;
+use super::state::State;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::Method;
 use hyper::body::Incoming;
 use hyper::{Request, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,7 +19,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 /// Connections at once; more wait to be accepted.
-const MOST_CONNECTIONS: usize = 2_000;
+const MOST_CONNECTIONS: u64 = 2_000;
 /// A request's header must be there by then, and the next one of an idle connection.
 const HEADER_PATIENCE: Duration = Duration::from_secs(30);
 /// A client that takes nothing for so long is gone.
@@ -25,9 +28,11 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` resolves, then lets answers end that have begun.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, router: Router, state: State, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    // The database, Redis and files want handles as well.
+    let places = MOST_CONNECTIONS.min(handles() / 2).max(16);
+    let places = Arc::new(Semaphore::new(places as usize));
     let graceful = GracefulShutdown::new();
     loop {
         let place = tokio::select! {
@@ -49,11 +54,22 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
                 continue;
             }
         };
-        let router = router.clone();
+        let (router, state) = (router.clone(), state.clone());
         let handle = service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
+            let (router, state) = (router.clone(), state.clone());
+            async move {
+                if let Some(response) = front::answer(&state, &request).await {
+                    return Ok(response);
+                }
+                let address = request.uri().path_and_query().filter(|_| request.method() == Method::GET).cloned();
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(ConnectInfo(peer));
+                let mut response = router.oneshot(request).await?;
+                if let Some(address) = address {
+                    front::keep(&state, address.as_str(), &mut response);
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -72,6 +88,25 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         log::warn!("some answers were not taken within {} s; their connections are closed", GRACE.as_secs());
     }
+}
+
+/// Takes as many file handles as the system lets us have: the usual limit is for programs that need a few.
+pub fn take_handles() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or write the one struct that they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+fn handles() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it writes the struct that it is given.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 };
+    if known { limit.rlim_cur } else { 1_024 }
 }
 
 fn patient(stream: TcpStream) -> TimeoutStream<TcpStream> {

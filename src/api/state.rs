@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cache::Cache;
 use super::error::ApiError;
+use super::front::Front;
 use super::metrics::Figures;
 use super::reply::{Answer, Draft};
 use crate::db::coins::{Catalogues, Coins};
@@ -21,6 +22,10 @@ pub struct Options {
     pub sources: Vec<String>,
     /// Of one cache shared by several servers; `None` = in the process alone.
     pub redis_url: Option<secrecy::SecretString>,
+    /// What tells this database from all others, wherever it is asked from.
+    pub database_id: String,
+    /// Settings that pages show, besides those here: servers with others do not share pages.
+    pub shown_settings: String,
     /// Reading connections.
     pub connections: u32,
     /// How long a read may take.
@@ -66,6 +71,9 @@ pub enum StartError {
     RedisUrl(String),
 }
 
+/// Connections for what must not wait.
+const URGENT: u32 = 2;
+
 /// Cheap to clone: all of it is shared.
 #[derive(Clone)]
 pub struct State(Arc<Inner>);
@@ -73,6 +81,8 @@ pub struct State(Arc<Inner>);
 struct Inner {
     options: Options,
     reader: Reader,
+    urgent: Reader,
+    front: Front,
     cache: Cache,
     figures: Figures,
     catalogues: Catalogues,
@@ -82,14 +92,23 @@ struct Inner {
 
 impl State {
     pub async fn new(options: Options) -> Result<State, StartError> {
-        let reader = Reader {
-            pool: Pool::new(&options.database_url, options.connections, options.longest_read),
-            turns: Arc::new(tokio::sync::Semaphore::new(options.connections as usize)),
-        };
-        let cache = Cache::new(&options, reader.clone()).await?;
+        let reader = Reader::new(&options, options.connections);
+        // A look at the version must not stand in line behind slow reads: cached answers wait for it.
+        let urgent = Reader::new(&options, URGENT);
+        let cache = Cache::new(&options, reader.clone(), urgent.clone()).await?;
         let (stopping, _) = tokio::sync::watch::channel(false);
         let (figures, catalogues, market) = (Figures::new(), Catalogues::default(), market::Shared::default());
-        Ok(State(Arc::new(Inner { options, reader, cache, figures, catalogues, market, stopping })))
+        Ok(State(Arc::new(Inner {
+            options,
+            reader,
+            urgent,
+            front: Front::default(),
+            cache,
+            figures,
+            catalogues,
+            market,
+            stopping,
+        })))
     }
 
     /// Ends what would go on for ever, such as streams of events.
@@ -129,6 +148,15 @@ impl State {
 
     pub fn reader(&self) -> &Reader {
         &self.0.reader
+    }
+
+    pub(super) fn front(&self) -> &Front {
+        &self.0.front
+    }
+
+    /// For what takes no time and must not wait: the version, the health.
+    pub fn urgent(&self) -> &Reader {
+        &self.0.urgent
     }
 
     pub fn figures(&self) -> &Figures {
@@ -171,6 +199,13 @@ pub struct Reader {
 }
 
 impl Reader {
+    fn new(options: &Options, connections: u32) -> Reader {
+        Reader {
+            pool: Pool::new(&options.database_url, connections, options.longest_read),
+            turns: Arc::new(tokio::sync::Semaphore::new(connections as usize)),
+        }
+    }
+
     pub fn pool(&self) -> &Pool {
         &self.pool
     }

@@ -10,7 +10,7 @@ use super::{Context, Output, stop};
 use crate::api::state::{Budgets, Options};
 use crate::api::{self, State, server};
 use crate::config::Settings;
-use crate::db::migrate;
+use crate::db::{health, migrate};
 use crate::exit::{Exit, UsageError};
 use crate::sources::{self, SANDBOX_PREFIX};
 use crate::web;
@@ -23,13 +23,13 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1:8000")]
     bind: SocketAddr,
     /// Connections to the database at once
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     connections: u32,
     /// Longest read of the database
     #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// MiB of answers to keep in this process
-    #[arg(long, default_value_t = 32, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, default_value_t = 24, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     cache: u32,
     /// Requests a second of one address; 0 = any number
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -41,7 +41,10 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let settings = &context.settings;
-    let chosen = context.stored_source(&mut migrate::open_current(&settings.database_url)?.conn)?;
+    let mut conn = migrate::open_current(&settings.database_url)?.conn;
+    let chosen = context.stored_source(&mut conn)?;
+    let database_id = health::identity(&mut conn, &settings.database_url)?;
+    drop(conn);
     let sources = match chosen {
         Some(chosen) => vec![chosen],
         // The quickstart's data may be made up.
@@ -53,6 +56,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let options = Options {
         database_url: settings.database_url.clone(),
         sources: sources.clone(),
+        database_id,
+        shown_settings: shown(settings),
         redis_url: settings.redis_url.clone(),
         connections: args.connections,
         longest_read: args.timeout,
@@ -61,6 +66,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         stale_after: args.stale_after,
         budgets: budgets(settings),
     };
+    server::take_handles();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let state = State::new(options).await?;
@@ -82,12 +88,18 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
             asked.await;
             state.stop();
         };
-        server::serve(listener, router, stopping).await;
+        server::serve(listener, router, state.clone(), stopping).await;
         anyhow::Ok(())
     })?;
     // A read that is still at it is not waited for.
     runtime.shutdown_background();
     Ok(Outcome::new(Exit::Ok, Report::new(NAME, &sources[0]), String::new()))
+}
+
+/// What pages show of the settings: limits come from the kind of a key, and from what somebody set.
+fn shown(settings: &Settings) -> String {
+    let kinds = sources::ALL.map(|source| settings.access(source).kind);
+    format!("{:?} {kinds:?}", settings.credits_per_month)
 }
 
 /// What a month allows each vendor, and its stand-in.

@@ -21,7 +21,7 @@ use crate::domain::Stamp;
 const MOST_SOURCES: usize = 4;
 const MOST_COINS: usize = 50_000;
 /// Somebody's own SQL has no run that would tell of it.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+const KEPT_FOR: Duration = Duration::from_secs(15);
 
 /// A coin with its labels for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

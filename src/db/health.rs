@@ -6,7 +6,8 @@ use super::conn::Connection;
 use super::error::DbError;
 use super::sql::sql;
 use super::transaction::transaction;
-use super::url::Backend;
+use super::url::{Backend, DatabaseUrl};
+use crate::domain::Stamp;
 
 #[derive(diesel::QueryableByName)]
 struct Word {
@@ -29,6 +30,44 @@ pub fn version(conn: &mut Connection) -> Result<String, DbError> {
         name => name,
     };
     Ok(format!("{name} {version}"))
+}
+
+/// What tells a database from all others, whatever address it is asked by: where it is, and when it was made.
+/// Files of one name lie in many places, and `localhost` is another host everywhere.
+pub fn identity(conn: &mut Connection, url: &DatabaseUrl) -> Result<String, DbError> {
+    let place = match url.path() {
+        Some(path) => {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            format!("{}:{}", host.trim(), path.display())
+        }
+        None => {
+            let read = match conn.backend() {
+                Backend::Postgres => {
+                    "SELECT CAST(current_database() || '.' || current_schema() AS TEXT) || '@' || \
+                     CAST((SELECT oid FROM pg_database WHERE datname = current_database()) AS TEXT) AS word"
+                }
+                Backend::Mysql | Backend::Sqlite => "SELECT CONCAT(@@hostname, ':', @@port, '/', DATABASE()) AS word",
+            };
+            sql(read).first::<Word>(conn, "asking which database this is")?.map(|row| row.word).unwrap_or_default()
+        }
+    };
+    let text = if conn.backend() == Backend::Mysql { "CHAR" } else { "TEXT" };
+    let made = sql(format!("SELECT CAST(MIN(run_on) AS {text}) AS word FROM __diesel_schema_migrations"));
+    let made = made.first::<Word>(conn, "asking when the schema was made")?.map(|row| row.word).unwrap_or_default();
+    Ok(format!("{place} {made}"))
+}
+
+/// When the newest price of all was observed.
+pub fn newest_price(conn: &mut Connection) -> Result<Option<Stamp>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Newest {
+        #[diesel(sql_type = diesel::sql_types::Timestamp)]
+        observed_at: chrono::NaiveDateTime,
+    }
+    let read = "SELECT observed_at FROM prices ORDER BY observed_at DESC LIMIT 1";
+    let row = sql(read).first::<Newest>(conn, "looking for the newest price")?;
+    Ok(row.and_then(|row| Stamp::from_datetime(row.observed_at.and_utc()).ok()))
 }
 
 /// Whether rows may be written: takes the locks and rights of a write and changes nothing.

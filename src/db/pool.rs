@@ -177,8 +177,10 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Begins a snapshot.
+    /// Begins a snapshot. Until it is ended the connection counts as broken: one that a panic gives back in the
+    /// midst of a transaction would show its old snapshot for ever.
     pub(super) fn begin(&mut self) -> Result<(), DbError> {
+        self.broken = true;
         if let Some(raw) = &self.raw {
             let end = Instant::now() + self.longest;
             // Every some thousand steps of SQLite's machine: not to be seen in the time of a read.
@@ -195,9 +197,7 @@ impl Reading {
 
     /// Ends it. One that can't be ended is not used again.
     pub(super) fn end(&mut self) {
-        if self.conn.batch_execute("ROLLBACK").is_err() {
-            self.broken = true;
-        }
+        self.broken = self.conn.batch_execute("ROLLBACK").is_err();
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Reader(Mutex<Arc<Settled>>);
 #[derive(Debug, Clone, Default)]
 struct Settled {
     floor: i64,
+    /// The highest id that was seen.
+    newest: i64,
     sum: u64,
     /// Ids below the floor that are not in the sum yet: they still ran.
     running: BTreeSet<i64>,
@@ -57,10 +59,17 @@ impl Reader {
         work: &impl Fn(&mut Connection, Version) -> Result<T, E>,
     ) -> Result<Seen<T>, E> {
         // Before the snapshot: what is settled here is settled in it too.
-        let settled = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut settled = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         reading.begin()?;
-        let read = |reading: &mut Reading| {
-            let rows = rows(&mut reading.conn, &settled)?;
+        let mut restored = false;
+        let mut read = |reading: &mut Reading| {
+            let mut rows = rows(&mut reading.conn, &settled)?;
+            if rows.last().map_or(0, |row| row.id) < settled.newest {
+                // Ids are given out once: this is another state of the database, restored from somewhere. What was
+                // summed up is of the old one.
+                (settled, restored) = (Arc::default(), true);
+                rows = self::rows(&mut reading.conn, &settled)?;
+            }
             let version = settled.sum + rows.iter().map(Row::weight).sum::<u64>();
             let value = work(&mut reading.conn, version)?;
             Ok::<_, E>((rows, Seen { value, version }))
@@ -69,10 +78,10 @@ impl Reader {
         reading.end();
         let (rows, seen) = ended?;
         let next = settled.after(&rows);
-        if next.floor > settled.floor || next.running.len() < settled.running.len() {
+        if restored || next.newest > settled.newest || next.running.len() < settled.running.len() {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             // Another read may have settled more.
-            if next.floor >= kept.floor {
+            if restored || next.newest >= kept.newest {
                 *kept = Arc::new(next);
             }
         }
@@ -82,9 +91,9 @@ impl Reader {
 
 impl Settled {
     fn after(&self, rows: &[Row]) -> Settled {
-        let newest = rows.last().map_or(0, |row| row.id);
+        let newest = rows.last().map_or(self.newest, |row| row.id);
         let floor = self.floor.max(newest - LATE_BY);
-        let mut next = Settled { floor, ..self.clone() };
+        let mut next = Settled { floor, newest, ..self.clone() };
         for row in rows.iter().filter(|row| row.id < floor) {
             match row.finished {
                 true => {

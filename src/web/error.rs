@@ -33,7 +33,7 @@ impl From<ApiError> for PageError {
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let PageError { err, message } = self;
-        let (status, message) = (err.status(), message.unwrap_or_else(|| err.to_string()));
+        let (status, message) = (err.status(), message.unwrap_or_else(|| err.body().message));
         let is_passing = status.is_server_error();
         let (title, words) = match &err {
             ApiError::Database(_) => ("The database does not answer", database_words()),

@@ -28,8 +28,9 @@ use super::state::{Options, Reader};
 use crate::db::Connection;
 use crate::db::version::Version;
 
-/// However the data may have changed (somebody's own SQL is not seen), no answer is older.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+/// Somebody's own SQL has no run that would tell of it. With what an answer is made of, and Redis, which keep
+/// theirs as long, no answer is older than a minute.
+const KEPT_FOR: Duration = Duration::from_secs(20);
 
 /// How often the database was restored, the version, the question.
 type Key = (u64, Version, Arc<str>);
@@ -53,17 +54,17 @@ pub struct Figures {
 }
 
 impl Cache {
-    pub async fn new(options: &Options, reader: Reader) -> Result<Cache, super::state::StartError> {
+    pub async fn new(options: &Options, reader: Reader, urgent: Reader) -> Result<Cache, super::state::StartError> {
         let local = future::Cache::builder()
             .max_capacity(options.cache_bytes)
             .weigher(|(_, _, key): &Key, answer: &Arc<Answer>| answer.weight().saturating_add(key.len() as u32))
             .time_to_live(KEPT_FOR)
             .build();
         let redis = match &options.redis_url {
-            Some(url) => Some(Redis::new(url, &options.database_url).await?),
+            Some(url) => Some(Redis::new(url, options).await?),
             None => None,
         };
-        let newest = Newest::new(reader.clone());
+        let newest = Newest::new(urgent);
         tokio::spawn(newest::keep_looking(Arc::downgrade(&newest)));
         Ok(Cache { reader, local, redis, newest, told_restores: AtomicU64::new(0), figures: Figures::default() })
     }
@@ -71,6 +72,11 @@ impl Cache {
     /// Tells each version that is seen from now on.
     pub fn changes(&self) -> watch::Receiver<Version> {
         self.newest.changes()
+    }
+
+    /// How often the database turned out to be another, older state of itself.
+    pub fn restores(&self) -> u64 {
+        self.newest.restores()
     }
 
     pub fn figures(&self) -> &Figures {
@@ -132,7 +138,7 @@ impl Cache {
     }
 
     /// The newest version that anybody may have seen, no older than a second.
-    async fn version(&self) -> Result<Version, ApiError> {
+    pub async fn version(&self) -> Result<Version, ApiError> {
         let Some(redis) = &self.redis else { return self.newest.get().await };
         match redis.version().await {
             Some(shared) => {

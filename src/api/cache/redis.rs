@@ -9,13 +9,12 @@ use redis::{AsyncCommands, Client, RedisError, Script};
 use secrecy::ExposeSecret;
 
 use super::super::reply::Answer;
-use super::super::state::StartError;
-use crate::db::DatabaseUrl;
+use super::super::state::{Options, StartError};
 use crate::db::version::Version;
 
 /// A slower Redis is none.
 const PATIENCE: Duration = Duration::from_millis(500);
-const KEPT_FOR_S: u64 = 60;
+const KEPT_FOR_S: u64 = 20;
 /// One that is gone is asked again so often: not by each request, which would wait for it.
 const AGAIN: Duration = Duration::from_millis(300);
 /// One answer must not push out all others.
@@ -23,7 +22,9 @@ const LARGEST: usize = 16 << 20;
 
 pub struct Redis {
     connection: ConnectionManager,
-    /// Of this database, and of this form of what is kept.
+    /// Where the version of this database is.
+    version_key: String,
+    /// Of this database, and of this program and these settings.
     prefix: String,
     raise: Script,
     /// Whether it was told that Redis is gone.
@@ -34,7 +35,7 @@ pub struct Redis {
 
 impl Redis {
     /// Does not need Redis to be there yet.
-    pub async fn new(url: &secrecy::SecretString, database: &DatabaseUrl) -> Result<Redis, StartError> {
+    pub async fn new(url: &secrecy::SecretString, options: &Options) -> Result<Redis, StartError> {
         let wrong = |err: RedisError| StartError::RedisUrl(err.to_string());
         let client = Client::open(url.expose_secret()).map_err(wrong)?;
         let config = ConnectionManagerConfig::new()
@@ -42,10 +43,15 @@ impl Redis {
             .set_response_timeout(Some(PATIENCE))
             .set_number_of_retries(0);
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(wrong)?;
-        let of = xxhash_rust::xxh3::xxh3_64(database.to_string().as_bytes());
+        let hash = |text: &str| xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+        let database = hash(&options.database_id);
+        // Whatever makes another answer of the same question and data.
+        let program = env!("CARGO_PKG_VERSION");
+        let of = hash(&format!("{:?}", (program, &options.sources, options.stale_after, &options.shown_settings)));
         Ok(Redis {
             connection,
-            prefix: format!("coinetl:1:{of:016x}"),
+            version_key: format!("coinetl:1:{database:016x}:version"),
+            prefix: format!("coinetl:1:{database:016x}:{of:016x}"),
             raise: Script::new(
                 "local known = tonumber(redis.call('GET', KEYS[1]) or '0') \
                  if tonumber(ARGV[1]) > known then redis.call('SET', KEYS[1], ARGV[1]) end",
@@ -61,8 +67,7 @@ impl Redis {
         if self.is_resting() {
             return None;
         }
-        let key = format!("{}:version", self.prefix);
-        let read: Result<Option<Version>, _> = self.connection.clone().get(key).await;
+        let read: Result<Option<Version>, _> = self.connection.clone().get(&self.version_key).await;
         self.told(read).flatten()
     }
 
@@ -70,15 +75,14 @@ impl Redis {
         if self.is_resting() {
             return;
         }
-        let key = format!("{}:version", self.prefix);
-        let raised: Result<(), _> = self.raise.key(key).arg(version).invoke_async(&mut self.connection.clone()).await;
+        let raised: Result<(), _> =
+            self.raise.key(&self.version_key).arg(version).invoke_async(&mut self.connection.clone()).await;
         self.told(raised);
     }
 
     /// The database holds less than before: goes on from there.
     pub async fn restore(&self, version: Version) {
-        let key = format!("{}:version", self.prefix);
-        let set: Result<(), _> = self.connection.clone().set(key, version).await;
+        let set: Result<(), _> = self.connection.clone().set(&self.version_key, version).await;
         self.told(set);
     }
 

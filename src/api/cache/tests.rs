@@ -27,6 +27,8 @@ impl Fixture {
         let options = Options {
             database_url: self.url.clone(),
             sources: vec!["coingecko".to_owned()],
+            database_id: self.url.to_string(),
+            shown_settings: String::new(),
             redis_url: redis.map(|url| SecretString::from(url.to_owned())),
             connections: 4,
             longest_read: Duration::from_secs(5),
@@ -98,11 +100,23 @@ async fn a_run_is_seen_within_a_second_and_a_restored_database_soon() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+    // More than are looked at each time.
+    for _ in 0..300 {
+        run(&mut writer, 1);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(ask(&state, &work).await.unwrap().version > 900);
     writer.batch_execute("DELETE FROM runs WHERE id > 1").unwrap();
     let restored = Instant::now();
     while ask(&state, &work).await.unwrap().version != 3 {
         assert!(restored.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    run(&mut writer, 5);
+    let written = Instant::now();
+    while ask(&state, &work).await.unwrap().version != 10 {
+        assert!(written.elapsed() < Duration::from_secs(1), "a run after the restore is not seen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -18,7 +18,7 @@ use crate::db::version::Version;
 use crate::domain::Stamp;
 
 /// Somebody's own SQL has no run that would tell of it.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+const KEPT_FOR: Duration = Duration::from_secs(15);
 /// Coins, and prices of coins, that are kept in memory: some hundred megabytes. There are not that many.
 const MOST_ROWS: i64 = 500_000;
 
