@@ -185,3 +185,8 @@ pub fn conversion_words(from: &str, to: &str, rate_at: Option<Stamp>) -> Markup 
         "."
     }
 }
+
+/// Tells that changes in percent are not converted.
+pub fn changes_words(of: &str) -> Markup {
+    html! { "Changes are those of the price in " (of.to_uppercase()) "." }
+}

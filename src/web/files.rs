@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::extract::rejection::PathRejection;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::{ApiError, reply};
@@ -61,11 +62,12 @@ impl File {
     }
 }
 
-pub async fn file(Path(name): Path<String>, request: HeaderMap) -> Response {
+/// A name that is no text is none of ours either.
+pub async fn file(name: Result<Path<String>, PathRejection>, uri: Uri, request: HeaderMap) -> Response {
     let known: [&File; 3] = [&STYLE, &SCRIPT, &ICON];
-    match known.into_iter().find(|file| file.name == name) {
+    match name.ok().and_then(|Path(name)| known.into_iter().find(|file| file.name == name)) {
         Some(file) => file.response(&request, "public, max-age=31536000, immutable"),
-        None => ApiError::UnknownPath(format!("/static/{name}")).into_response(),
+        None => ApiError::UnknownPath(uri.path().to_owned()).into_response(),
     }
 }
 

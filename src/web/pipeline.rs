@@ -97,7 +97,8 @@ fn freshness(conn: &mut Connection, market: &Market) -> Result<Vec<Fresh>, ApiEr
         .sources
         .iter()
         .map(|source| {
-            let newest = market.of(source).flat_map(|coin| market.prices(coin)).map(|latest| latest.observed_at).max();
+            let prices = market.of(source).flat_map(|coin| market.prices(coin)).filter(|latest| !latest.is_close);
+            let newest = prices.map(|latest| latest.observed_at).max();
             Fresh { source: source.to_string(), what: "prices", newest }
         })
         .collect();

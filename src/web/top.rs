@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::address::{self, Address};
-use super::choice::{Asked, Choice, Shown, conversion_words, currency_field, source_field};
+use super::choice::{Asked, Choice, Shown, changes_words, conversion_words, currency_field, source_field};
 use super::error::PageError;
 use super::format;
 use super::layout::{self, Shell};
@@ -246,9 +246,13 @@ fn draft(state: &State, conn: &mut Connection, market: &Market, wanted: &Wanted)
     }
     let choice = Choice::make(state, conn, market, wanted.source.as_deref(), wanted.currency.as_deref())?;
     let stored = market.currencies(&choice.source);
-    let times = || market.of(&choice.source).flat_map(|coin| market.prices(coin)).map(|latest| latest.observed_at);
-    let (first, newest) = (times().min().unwrap_or(now), times().max());
-    let rates = choice.rates(conn, &stored, first, newest.unwrap_or(now))?;
+    let prices = || market.of(&choice.source).flat_map(|coin| market.prices(coin));
+    let times = || prices().map(|latest| latest.observed_at);
+    let (first, last) = (times().min().unwrap_or(now), times().max());
+    // The candle of a coin without prices does not make the prices of others newer.
+    let observed = prices().filter(|latest| !latest.is_close).map(|latest| latest.observed_at);
+    let newest = observed.max().or(last);
+    let rates = choice.rates(conn, &stored, first, last.unwrap_or(now))?;
     let mut rows: Vec<Row<'_>> = market
         .of(&choice.source)
         .map(|coin| Row { coin, shown: Shown::of(market.prices(coin), &choice.currency, &rates) })
@@ -527,7 +531,7 @@ impl Table<'_> {
                     }
                     @if let Some(shown) = converted {
                         p.note { (conversion_words(&shown.latest.vs_currency, &self.choice.currency, shown.rate_at))
-                            " Changes are those of the price in " (shown.latest.vs_currency.to_uppercase()) "." }
+                            " " (changes_words(&shown.latest.vs_currency)) }
                     }
                     (self.paging())
                 }

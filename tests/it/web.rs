@@ -100,6 +100,9 @@ fn pages_show_what_is_stored(db: &TestDb) {
     // Fresh coins have a rate to every currency that the source tells.
     let euro = page(&server, "/coins/sandbox-coingecko/bitcoin?currency=EUR&view=candles&period=all&scale=log");
     assert!(euro.contains("€") && euro.contains("Converted from USD to EUR"), "{euro}");
+    // The head, the charts and the facts show changes, which are not converted.
+    assert_eq!(euro.matches("Changes are those of the price in USD.").count(), 3, "{euro}");
+    assert!(!page(&server, "/coins/sandbox-coingecko/bitcoin").contains("Changes are those of"));
     assert!(page(&server, "/?currency=eur").contains("Converted from USD to EUR"));
 
     let pairs = page(&server, "/pairs");
@@ -167,6 +170,32 @@ fn pages_of_an_empty_database_tell_what_to_run(db: &TestDb) {
     assert!(page(&server, "/").contains("no price is stored of them yet"));
     assert!(page(&server, "/?q=bit").contains("Bitcoin"));
     assert!(page(&server, "/coins/coingecko/bitcoin").contains("No price is stored yet"));
+    // History alone: the newest daily close, in each currency of it; the candle of a day that goes on has no
+    // volume of a day.
+    let day = chrono::Utc::now().format("%Y-%m-%d 00:00:00.000");
+    for (currency, timeframe, open_time, close, is_final) in [
+        ("eur", "1d", "2026-01-03 00:00:00.000", "41000.5", "TRUE"),
+        ("usd", "1d", "2026-01-03 00:00:00.000", "43000.5", "TRUE"),
+        ("usd", "1d", &day.to_string(), "98765.5", "FALSE"),
+        ("usd", "1h", "2026-01-04 00:00:00.000", "1.5", "TRUE"),
+    ] {
+        db.execute(&format!(
+            "INSERT INTO candles (asset_id, vs_currency, timeframe, open_time, open, high, low, close, volume, market_cap, origin, final, run_id) \
+             VALUES (1, '{currency}', '{timeframe}', '{open_time}', {close}, {close}, {close}, {close}, 7654321.0, 8e11, 'archive', {is_final}, 1)"
+        ));
+    }
+    db.execute("INSERT INTO runs (command, source, started_at, finished_at, status) VALUES ('import', 'coingecko', '2026-01-05 03:04:05.006', '2026-01-05 03:04:06.006', 'ok')");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let top = page(&server, "/");
+    assert_eq!(listed(&top), ["BTC"], "{top}");
+    assert!(top.contains("<dt>Coins</dt><dd>1</dd>") && top.contains("$98,765.50"), "{top}");
+    assert!(top.contains("$800.00 B") && !top.contains("$7.65 M"), "{top}");
+    assert!(page(&server, "/coins/coingecko/bitcoin").contains("$98,765.50"));
+    assert!(page(&server, "/pipeline").contains("none stored: <code>coinetl prices insert"), "no price was observed");
+    // The newest that is told in the currency, where no rate is known.
+    let euro = page(&server, "/coins/coingecko/bitcoin?currency=eur");
+    assert!(euro.contains("€41,000.50") && euro.contains("2026-01-04 00:00 UTC"), "{euro}");
+    assert!(euro.contains("€7.65 M"), "{euro}");
 }
 
 fn a_list_is_sorted_paged_and_searched(db: &TestDb) {
@@ -254,7 +283,11 @@ fn a_list_is_sorted_paged_and_searched(db: &TestDb) {
         assert_eq!((file.status, file.header("cache-control")), (200, Some("public, max-age=31536000, immutable")));
         assert!(!file.text().contains("://") || ending == ".js", "nothing of another host");
     }
-    assert_eq!(server.get("/static/app.js").status, 404);
+    for nothing in ["/static/app.js", "/static/%ff"] {
+        let reply = server.get(nothing);
+        assert_eq!(reply.status, 404, "{nothing}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&reply.text()).expect("our shape")["error"], "not_found");
+    }
     let policy = first.header("content-security-policy").expect("a policy");
     assert!(policy.contains("script-src 'self';"), "{policy}");
 }

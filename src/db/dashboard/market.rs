@@ -3,19 +3,20 @@
 //! `latest_prices` takes up to half a second where there are ten million prices. Sorting, searching and
 //! paging are done on this list instead; it takes a few hundred bytes for each coin and currency.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text, Timestamp};
 
 use super::{at, stamp};
+use crate::db::clock;
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::{places, sql};
 use crate::db::url::Backend;
 use crate::db::version::Version;
-use crate::domain::Stamp;
+use crate::domain::{Stamp, Timeframe};
 
 /// Somebody's own SQL has no run that would tell of it.
 const KEPT_FOR: Duration = Duration::from_secs(15);
@@ -47,11 +48,13 @@ pub struct Coin {
     prices: std::ops::Range<u32>,
 }
 
-/// A row of `latest_prices`.
+/// A row of `latest_prices`, or the newest daily candle of a coin that has none.
 #[derive(Debug, Clone)]
 pub struct Latest {
     pub vs_currency: Arc<str>,
     pub observed_at: Stamp,
+    /// Of a candle, at its end or now: nothing was observed then.
+    pub is_close: bool,
     pub price: Option<f64>,
     pub volume_24h: Option<f64>,
     pub market_cap: Option<f64>,
@@ -197,6 +200,10 @@ fn read(conn: &mut Connection) -> Result<Market, DbError> {
     .bind(MOST_ROWS)
     .load(conn, DOING)?;
     complete(conn, &mut rows)?;
+    let priced: HashSet<i64> = rows.iter().map(|row| row.asset_id).collect();
+    if coins.iter().any(|coin| !priced.contains(&coin.id)) {
+        rows.extend(closes(conn)?);
+    }
     rows.sort_unstable_by(|a, b| a.asset_id.cmp(&b.asset_id).then_with(|| a.vs_currency.cmp(&b.vs_currency)));
     let mut names = Names::default();
     let mut prices = Vec::with_capacity(rows.len());
@@ -206,6 +213,7 @@ fn read(conn: &mut Connection) -> Result<Market, DbError> {
         prices.push(Latest {
             vs_currency: names.one(&row.vs_currency),
             observed_at: stamp(DOING, row.observed_at)?,
+            is_close: !priced.contains(&row.asset_id),
             price: row.price,
             volume_24h: row.volume_24h,
             market_cap: row.market_cap,
@@ -318,6 +326,75 @@ fn complete(conn: &mut Connection, rows: &mut [PriceRow]) -> Result<(), DbError>
         }
     }
     Ok(())
+}
+
+/// The newest daily closes of coins without any stored price, such as those of imported files.
+fn closes(conn: &mut Connection) -> Result<Vec<PriceRow>, DbError> {
+    const DOING: &str = "reading the newest daily candles";
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        asset_id: i64,
+        #[diesel(sql_type = Text)]
+        vs_currency: String,
+        #[diesel(sql_type = Timestamp)]
+        open_time: chrono::NaiveDateTime,
+        #[diesel(sql_type = Double)]
+        close: f64,
+        #[diesel(sql_type = Nullable<Double>)]
+        volume: Option<f64>,
+        #[diesel(sql_type = Nullable<Double>)]
+        market_cap: Option<f64>,
+        #[diesel(sql_type = Bool)]
+        is_final: bool,
+    }
+    let newest = match conn.backend() {
+        // With a join the planner would rather read and hash the whole table.
+        Backend::Postgres => {
+            "CROSS JOIN LATERAL (SELECT q.* FROM candles q WHERE q.asset_id = h.asset_id \
+             AND q.vs_currency = h.vs_currency AND q.timeframe = '1d' ORDER BY q.open_time DESC LIMIT 1) c"
+        }
+        Backend::Sqlite | Backend::Mysql => {
+            "JOIN candles c ON c.asset_id = h.asset_id AND c.vs_currency = h.vs_currency AND c.timeframe = '1d' \
+             AND c.open_time = (SELECT q.open_time FROM candles q WHERE q.asset_id = h.asset_id \
+             AND q.vs_currency = h.vs_currency AND q.timeframe = '1d' ORDER BY q.open_time DESC LIMIT 1)"
+        }
+    };
+    // From currency to currency along the key. Nothing but the order makes a planner look a coin's first price
+    // up, rather than read the table until there is one.
+    let read = format!(
+        "WITH RECURSIVE rolled (asset_id, vs_currency) AS (\
+         SELECT a.id, (SELECT q.vs_currency FROM candles q WHERE q.asset_id = a.id ORDER BY q.vs_currency LIMIT 1) \
+         FROM assets a WHERE (SELECT q.vs_currency FROM prices q WHERE q.asset_id = a.id \
+         ORDER BY q.vs_currency LIMIT 1) IS NULL \
+         UNION ALL SELECT h.asset_id, (SELECT q.vs_currency FROM candles q WHERE q.asset_id = h.asset_id \
+         AND q.vs_currency > h.vs_currency ORDER BY q.vs_currency LIMIT 1) \
+         FROM rolled h WHERE h.vs_currency IS NOT NULL) \
+         SELECT c.asset_id, c.vs_currency, c.open_time, c.close, c.volume, c.market_cap, c.final AS is_final \
+         FROM rolled h {newest} WHERE h.vs_currency IS NOT NULL LIMIT ?"
+    );
+    let rows: Vec<Row> = sql(read).bind(MOST_ROWS).load(conn, DOING)?;
+    let now = clock::now(conn)?;
+    let close = |row: Row| {
+        // An open candle tells nothing of what is to come, and its volume is not that of a day.
+        let end = Timeframe::D1.end(stamp(DOING, row.open_time)?).min(now);
+        Ok(PriceRow {
+            asset_id: row.asset_id,
+            vs_currency: row.vs_currency,
+            observed_at: end.naive(),
+            price: Some(row.close),
+            volume_24h: row.volume.filter(|_| row.is_final),
+            market_cap: row.market_cap,
+            circulating_supply: None,
+            total_supply: None,
+            place: None,
+            change_1h: None,
+            change_24h: None,
+            change_7d: None,
+            change_30d: None,
+        })
+    };
+    rows.into_iter().map(close).collect()
 }
 
 /// Each name once.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::super::choice::Choice;
+use super::super::choice::{Choice, changes_words};
 use super::super::layout;
 use super::{Period, View, Wanted};
 use crate::api::ApiError;
@@ -159,6 +159,7 @@ impl Charts {
                 @for (name, points) in ["1 hour", "24 hours", "7 days", "30 days"].iter().zip(&self.changes) {
                     (self.small(&format!("Change over {name}"), points, Unit::Percent, CHANGES))
                 }
+                @if *self.base != *choice.currency { p.note { (changes_words(&self.base)) } }
             }
             div.small-charts data-part="figures" {
                 (self.small("Market cap", &self.cap, Unit::Money(choice.currency.clone()), SMALL))

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use self::charts::Charts;
 use self::day::Day;
 use super::address::{self, Address};
-use super::choice::{Asked, Choice, Shown, conversion_words, currency_field};
+use super::choice::{Asked, Choice, Shown, changes_words, conversion_words, currency_field};
 use super::error::PageError;
 use super::format;
 use super::layout::{self, Shell};
@@ -289,6 +289,7 @@ impl Page<'_> {
                             @if shown.is_converted() {
                                 " · "
                                 (conversion_words(&shown.latest.vs_currency, &choice.currency, shown.rate_at))
+                                " " (changes_words(&shown.latest.vs_currency))
                             }
                         }
                     }
@@ -360,6 +361,7 @@ impl Page<'_> {
                     div { dt { "Source" } dd.small { (coin.source) } }
                     div { dt { "Id" } dd.small { code { (coin.source_id) } } }
                 }
+                @if shown.is_converted() { p.note { (changes_words(&latest.vs_currency)) } }
             }
         }
     }
