@@ -213,6 +213,6 @@ fn find(
         });
     }
     let mut page = Page::new(data, next, as_of, vec![source]);
-    page.is_final = Some(is_final);
+    page.is_final = is_final;
     Draft::json(&page, as_of)
 }

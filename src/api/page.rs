@@ -25,13 +25,14 @@ pub struct Page<T> {
     /// Where the data came from.
     pub sources: Vec<String>,
     /// Whether nothing of it can change any more but by a correction.
-    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
-    pub is_final: Option<bool>,
+    #[serde(rename = "final")]
+    pub is_final: bool,
 }
 
 impl<T> Page<T> {
+    /// A page that the next run may change.
     pub fn new(data: Vec<T>, next: Option<String>, as_of: Option<Stamp>, sources: Vec<String>) -> Page<T> {
-        Page { data, next, as_of: as_of.map(Stamp::rfc3339), sources, is_final: None }
+        Page { data, next, as_of: as_of.map(Stamp::rfc3339), sources, is_final: false }
     }
 }
 

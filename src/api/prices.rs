@@ -171,7 +171,7 @@ fn find(
     }
     let mut page = Page::new(data, next, as_of, vec![source]);
     // An observation is one; another run may correct it.
-    page.is_final = Some(true);
+    page.is_final = true;
     Draft::json(&page, as_of)
 }
 

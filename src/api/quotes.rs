@@ -187,7 +187,7 @@ fn of_pair(conn: &mut Connection, ask: &QuotesAsk, source: String, after: Option
     };
     let data = rows.into_iter().map(shown).collect();
     let mut page = Page::new(data, next, as_of, vec![source.clone()]);
-    page.is_final = Some(true);
+    page.is_final = true;
     Draft::json(&page, as_of)
 }
 
@@ -220,8 +220,7 @@ fn windows(
         })
     };
     let data = rows.into_iter().map(shown).collect();
-    let mut page = Page::new(data, next, as_of, vec![source.clone()]);
-    // Late quotes are folded in whenever they come.
-    page.is_final = Some(false);
+    // Late quotes are folded in whenever they come: nothing of it is final.
+    let page = Page::new(data, next, as_of, vec![source.clone()]);
     Draft::json(&page, as_of)
 }

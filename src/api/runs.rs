@@ -131,7 +131,7 @@ pub async fn runs(
             error: row.error,
         };
         let mut page = Page::new(rows.into_iter().map(shown).collect(), next, as_of, sources);
-        page.is_final = Some(is_final);
+        page.is_final = is_final;
         Draft::json(&page, as_of)
     });
     Ok(answer.await?.response(&headers).await)

@@ -49,7 +49,7 @@ pub struct Match {
     pub id: String,
     /// Whether the source still lists it.
     pub active: bool,
-    /// The newest that was told; null where none ever was.
+    /// The newest that was told; null where none was on the coin's newest day.
     #[schema(required, example = 1)]
     pub market_cap_rank: Option<i64>,
     /// When the coin's labels were stored.

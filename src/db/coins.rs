@@ -20,6 +20,8 @@ use crate::domain::Stamp;
 /// Sources that are kept at once, and coins of each: some megabytes. More are read each time.
 const MOST_SOURCES: usize = 4;
 const MOST_COINS: usize = 50_000;
+/// A rank counts for so long while other things are observed of the coin.
+const RANKED_FOR: chrono::TimeDelta = chrono::TimeDelta::days(1);
 /// Somebody's own SQL has no run that would tell of it.
 const KEPT_FOR: Duration = Duration::from_secs(15);
 
@@ -46,9 +48,13 @@ pub struct Coins {
     labels: Vec<(u64, u32)>,
 }
 
-/// What is compared where case makes no difference.
-fn folded(text: &str) -> String {
-    text.to_lowercase()
+/// What is compared where case makes no difference. There and back: of ß and ẞ the upper case is SS, and Σ
+/// has two lower cases.
+pub fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    text.to_lowercase().to_uppercase().to_lowercase().replace('ς', "σ")
 }
 
 impl Coins {
@@ -136,12 +142,12 @@ pub enum Meant {
         rank: Option<i64>,
         also: Vec<Coin>,
     },
-    /// Several, and none has a rank.
+    /// Several that are listed alike, and none has a rank.
     Any(Vec<Coin>),
 }
 
-/// The matching coin with the best market-cap rank: an active one where there is one. The rank of an only
-/// one is looked up where `rank` says so.
+/// The matching coin with the best market-cap rank: an active one where there is one, ranked or not. The rank
+/// of an only one is looked up where `rank` says so.
 pub fn meant(conn: &mut Connection, coins: &Coins, text: &str, rank: bool) -> Result<Meant, DbError> {
     let matching: Vec<Coin> = coins.matching(text).into_iter().cloned().collect();
     if matching.is_empty() {
@@ -150,11 +156,13 @@ pub fn meant(conn: &mut Connection, coins: &Coins, text: &str, rank: bool) -> Re
     let ranks = if rank || matching.len() > 1 { ranks(conn, &matching)? } else { HashMap::new() };
     let mut ranked: Vec<(Option<i64>, Coin)> =
         matching.into_iter().map(|coin| (ranks.get(&coin.id).copied(), coin)).collect();
-    ranked.sort_by_key(|(rank, coin)| (rank.is_none(), !coin.active, *rank, coin.id));
+    ranked.sort_by_key(|(rank, coin)| (!coin.active, rank.is_none(), *rank, coin.id));
     if ranked.len() > 1 && ranked[0].0.is_none() {
         // Its own id, letter by letter, is nobody else's.
         match ranked.iter().position(|(_, coin)| coin.source_id == text) {
             Some(place) => ranked[..=place].rotate_right(1),
+            // The only active one.
+            None if ranked[0].1.active && !ranked[1].1.active => {}
             None => return Ok(Meant::Any(ranked.into_iter().map(|(_, coin)| coin).collect())),
         }
     }
@@ -162,7 +170,9 @@ pub fn meant(conn: &mut Connection, coins: &Coins, text: &str, rank: bool) -> Re
     Ok(Meant::This { coin, rank, also: ranked.into_iter().map(|(_, coin)| coin).collect() })
 }
 
-/// The newest rank of each coin that ever had one, whatever the currency it was told with.
+/// The newest rank of each coin, whatever the currency it was told with. One from before the last day that
+/// anything was observed of the coin is nobody's any more; points of charts carry none, so the newest row
+/// alone doesn't tell.
 fn ranks(conn: &mut Connection, coins: &[Coin]) -> Result<HashMap<i64, i64>, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Row {
@@ -172,14 +182,18 @@ fn ranks(conn: &mut Connection, coins: &[Coin]) -> Result<HashMap<i64, i64>, DbE
         standing: Option<i32>,
         #[diesel(sql_type = Nullable<Timestamp>)]
         told: Option<chrono::NaiveDateTime>,
+        #[diesel(sql_type = Nullable<Timestamp>)]
+        seen: Option<chrono::NaiveDateTime>,
     }
-    let newest = |column: &str| {
+    let newest = |column: &str, which: &str| {
         format!(
             "(SELECT q.{column} FROM prices q WHERE q.asset_id = held.asset_id AND q.vs_currency = held.vs_currency \
-             AND q.market_cap_rank IS NOT NULL ORDER BY q.observed_at DESC LIMIT 1)"
+             {which}ORDER BY q.observed_at DESC LIMIT 1)"
         )
     };
+    let ranked = "AND q.market_cap_rank IS NOT NULL ";
     let mut best: HashMap<i64, (chrono::NaiveDateTime, i64)> = HashMap::new();
+    let mut newest_of: HashMap<i64, chrono::NaiveDateTime> = HashMap::new();
     for chunk in coins.chunks(100) {
         let these = places(1, chunk.len());
         // From currency to currency of a coin along the key, as in the view latest_prices.
@@ -189,14 +203,17 @@ fn ranks(conn: &mut Connection, coins: &[Coin]) -> Result<HashMap<i64, i64>, DbE
         let read = format!(
             "WITH RECURSIVE held (asset_id, vs_currency) AS (SELECT a.id, {} FROM assets a WHERE a.id IN {these} \
              UNION ALL SELECT h.asset_id, {} FROM held h WHERE h.vs_currency IS NOT NULL) \
-             SELECT held.asset_id, {} AS standing, {} AS told FROM held WHERE held.vs_currency IS NOT NULL",
+             SELECT held.asset_id, {} AS standing, {} AS told, {} AS seen FROM held WHERE held.vs_currency IS NOT NULL",
             next("a.id"),
             next("h.asset_id AND q.vs_currency > h.vs_currency"),
-            newest("market_cap_rank"),
-            newest("observed_at"),
+            newest("market_cap_rank", ranked),
+            newest("observed_at", ranked),
+            newest("observed_at", ""),
         );
         let rows = sql(read).bind_all(chunk.iter().map(|coin| coin.id)).load::<Row>(conn, "reading ranks")?;
         for row in rows {
+            let newest = row.seen.max(newest_of.get(&row.asset_id).copied());
+            newest_of.extend(newest.map(|newest| (row.asset_id, newest)));
             let (Some(rank), Some(told)) = (row.standing, row.told) else { continue };
             let known = best.entry(row.asset_id).or_insert((told, i64::from(rank)));
             if told > known.0 {
@@ -204,7 +221,9 @@ fn ranks(conn: &mut Connection, coins: &[Coin]) -> Result<HashMap<i64, i64>, DbE
             }
         }
     }
-    Ok(best.into_iter().map(|(id, (_, rank))| (id, rank)).collect())
+    let is_of_now =
+        |id: &i64, told: chrono::NaiveDateTime| newest_of.get(id).is_none_or(|seen| *seen - told <= RANKED_FOR);
+    Ok(best.into_iter().filter(|(id, (told, _))| is_of_now(id, *told)).map(|(id, (_, rank))| (id, rank)).collect())
 }
 
 /// The coins of the sources that were asked for last, and the source that is meant where none is named.
@@ -292,6 +311,9 @@ mod tests {
             coin(9, "bitcoin-2", "BTC", "Bitcoin Two"),
             coin(3, "bitcoin", "BTC", "Bitcoin"),
             coin(4, "élan", "ÉLAN", "Élan"),
+            coin(5, "sharp-s", &"straße".to_uppercase(), "Straße"),
+            coin(6, "sigma", "ΣΑΣ", "Sum"),
+            coin(7, "dotted", "İX", "Dotted"),
         ]);
         let ids = |text: &str| coins.matching(text).iter().map(|coin| coin.id).collect::<Vec<_>>();
         assert_eq!(ids("btc"), [3, 9]);
@@ -299,6 +321,13 @@ mod tests {
         assert_eq!(ids("bitcoin two"), [9]);
         assert_eq!(ids("ÉLAN"), [4]);
         assert_eq!(ids(""), [0; 0]);
-        assert_eq!([3, 4, 9, 5, -1, i64::MAX].map(|id| coins.place(id)), [Some(0), Some(1), Some(2), None, None, None]);
+        for text in ["straße", "STRASSE", "Strasse", "STRAẞE", "sharp-S"] {
+            assert_eq!(ids(text), [5], "{text}");
+        }
+        for text in ["ΣΑΣ", "σασ", "σας"] {
+            assert_eq!(ids(text), [6], "{text}");
+        }
+        assert_eq!(ids(&"İX".to_lowercase()), [7]);
+        assert_eq!([3, 4, 9, 8, -1, i64::MAX].map(|id| coins.place(id)), [Some(0), Some(1), Some(5), None, None, None]);
     }
 }

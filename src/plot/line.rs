@@ -61,12 +61,7 @@ pub fn line(chart: &LineChart) -> String {
 
 /// A line for each series, of how much it changed in percent since its first value that is not zero.
 pub fn percent_change(chart: &LineChart) -> String {
-    let series = chart.series.iter().map(|series| {
-        let first = series.points.iter().map(|point| point.value).find(|value| value.is_finite() && *value != 0.0);
-        let changed =
-            |point: &Point| Point { value: first.map_or(f64::NAN, |first| change(first, point.value)), ..*point };
-        Series { points: series.points.iter().map(changed).collect(), ..series.clone() }
-    });
+    let series = chart.series.iter().map(|series| Series { points: changed(&series.points), ..series.clone() });
     let chart = LineChart {
         series: series.collect(),
         unit: Unit::Percent,
@@ -75,6 +70,13 @@ pub fn percent_change(chart: &LineChart) -> String {
         span: chart.span,
     };
     draw(&chart, "percent")
+}
+
+/// How much each value is more than the first that is not zero, in percent; NaN where none of them is.
+pub fn changed(points: &[Point]) -> Vec<Point> {
+    let first = points.iter().map(|point| point.value).find(|value| value.is_finite() && *value != 0.0);
+    let changed = |point: &Point| Point { value: first.map_or(f64::NAN, |first| change(first, point.value)), ..*point };
+    points.iter().map(changed).collect()
 }
 
 fn change(first: f64, value: f64) -> f64 {

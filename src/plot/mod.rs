@@ -35,7 +35,7 @@ mod tests;
 pub use candles::{CandleChart, Stick, candlesticks};
 pub use chrono_tz::Tz;
 pub use frame::Frame;
-pub use line::{LineChart, Series, Unit, line, percent_change};
+pub use line::{LineChart, Series, Unit, changed, line, percent_change};
 pub use number::{percent as percent_text, share as share_text, short as number_text};
 pub use pie::{PieChart, Slice, pie};
 pub use quotes::{QuoteChart, QuotePoint, quotes};

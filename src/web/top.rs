@@ -13,6 +13,7 @@ use super::format;
 use super::layout::{self, Shell};
 use crate::api::reply::{self, Draft};
 use crate::api::{ApiError, State};
+use crate::db::coins::folded;
 use crate::db::dashboard::market::{Coin, Market};
 use crate::db::{Connection, clock, series};
 use crate::domain::Stamp;
@@ -297,7 +298,7 @@ fn list<'a>(rows: Vec<Row<'a>>, wanted: &Wanted) -> Vec<Row<'a>> {
         // Whoever looks for a coin by name wants to find it, whatever is known of it.
         "" => rows.retain(|row| row.coin.active && row.shown.is_some()),
         search => {
-            let search = search.to_lowercase();
+            let search = folded(search);
             let mut found: Vec<(u8, Row<'a>)> =
                 rows.into_iter().filter_map(|row| Some((row.coin.fits(&search)?, row))).collect();
             found.sort_by_key(|(fit, _)| *fit);

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use coinetl::db::coins;
 use serde_json::{Value, json};
 
 use crate::support::server::Server;
@@ -268,7 +269,7 @@ fn a_day_is_what_the_stored_candles_and_prices_say(db: &TestDb) {
     assert_eq!(server.get("/dashboard?source=nobody").status, 204);
     assert_eq!(server.stop().0, Some(0));
 
-    // The best rank decides once there is one, an old one too; the others are told.
+    // The best rank decides once there is one; the others are told.
     let run = db.number("SELECT MAX(id) FROM runs");
     let id = |name: &str| db.number(&format!("SELECT id FROM assets WHERE source_id = '{name}'"));
     for (coin, at, rank) in
@@ -304,6 +305,22 @@ fn a_day_is_what_the_stored_candles_and_prices_say(db: &TestDb) {
     );
     let row = rows(&json_of(&server, "/dashboard?id=dup&source=archive"));
     assert_eq!((row.len(), &row[0]["id"], &row[0]["also"][0]["id"]), (1, &"Dup One".into(), &"Duplicate".into()));
+
+    // A rank from before the last day of a coin is none any more, and an active coin comes before a ranked one.
+    let found = || {
+        let conn = &mut db.open().conn;
+        let known = coins::Coins::load(conn, "archive").unwrap();
+        match coins::meant(conn, &known, "dup", true).unwrap() {
+            coins::Meant::This { coin, rank, .. } => (coin.source_id, rank),
+            other => panic!("{other:?}"),
+        }
+    };
+    db.execute("UPDATE assets SET active = FALSE WHERE source_id = 'Dup One'");
+    assert_eq!(found(), ("Duplicate".to_owned(), Some(950)));
+    db.execute("UPDATE prices SET market_cap_rank = NULL WHERE market_cap_rank = 950");
+    assert_eq!(found(), ("Duplicate".to_owned(), None));
+    db.execute("UPDATE assets SET active = TRUE WHERE source_id = 'Dup One'");
+    assert_eq!(found(), ("Dup One".to_owned(), Some(900)));
 
     // Another currency: the newest rate before the price, and none that is more than a day older.
     let rate = |path: &str| {
@@ -341,7 +358,7 @@ fn walk(server: &Server, path: &str, limit: usize) -> Vec<Value> {
         let page = json_of(server, &format!("{path}{join}limit={limit}{cursor}"));
         let data = rows(&page["data"]);
         assert!(data.len() <= limit, "{path}");
-        assert!(page["sources"].is_array() && page.get("as_of").is_some(), "{page}");
+        assert!(page["sources"].is_array() && page.get("as_of").is_some() && page["final"].is_boolean(), "{page}");
         all.extend(data);
         assert!(all.len() < 10_000, "{path} has no end");
         match page["next"].as_str() {

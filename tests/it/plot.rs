@@ -152,7 +152,7 @@ fn what_is_read_for_a_chart_is_bounded_and_keeps_the_extremes(db: &TestDb) {
     assert_eq!(series::prices(conn, 2, "eur", Figure::Price, all, 100).unwrap(), []);
     assert_eq!(series::newest_price(conn, 2, "usd").unwrap(), Some(stamp(START + 3 * DAY + 99 * HOUR / 4)));
     // Before what was observed, what candles tell.
-    let line = series::line(conn, 2, "usd", all, 1_000).unwrap();
+    let line = series::line(conn, 2, "usd", all, 1_000, Stamp::LAST).unwrap();
     assert_eq!((line.len(), line[0].at), (2 + 100, START + DAY));
 
     // Several candles as one, from midnight on.
@@ -171,9 +171,13 @@ fn what_is_read_for_a_chart_is_bounded_and_keeps_the_extremes(db: &TestDb) {
     assert_eq!(folded.sticks, expected.into_values().collect::<Vec<_>>());
     assert_eq!(series::newest_candle(conn, 1, "usd", Timeframe::H1).unwrap(), Some(stamp(START + 71 * HOUR)));
     // Closes of the shortest candles that are not too many.
-    let closes = series::closes(conn, 1, "usd", range(START, START + 3 * DAY), 100).unwrap();
+    let closes = series::closes(conn, 1, "usd", range(START, START + 3 * DAY), 100, Stamp::LAST).unwrap();
     assert_eq!((closes.length_ms, closes.points.len()), (Some(HOUR), 72));
     assert_eq!(closes.points[0], Point { at: START + HOUR, value: stick(0).close });
+    // One that is not over tells nothing of what is to come.
+    let now = START + 2 * DAY + HOUR;
+    let line = series::line(conn, 4, "usd", all, 1_000, stamp(now)).unwrap();
+    assert_eq!(line.iter().map(|point| point.at).collect::<Vec<_>>(), [START + DAY, START + 2 * DAY, now]);
 
     // Quotes, those of hours by their windows.
     let hour = range(START, START + HOUR);
@@ -322,6 +326,24 @@ fn what_cannot_be_drawn_is_told(db: &TestDb) {
         .collect();
     names.sort();
     assert_eq!(names, ["taken.svg"]);
+    // What an axis has no place for is named.
+    let at = |n: i64| stamp(START + n * HOUR);
+    db.execute(&format!(
+        "INSERT INTO assets VALUES (5, 'coingecko', 'zero', 'z', 'Zero', TRUE, '{0}', '{0}'), \
+         (6, 'coingecko', 'half', 'h', 'Half', TRUE, '{0}', '{0}')",
+        at(0)
+    ));
+    let rows = [(5, 0, "0"), (5, 1, "0"), (6, 0, "0"), (6, 1, "2")];
+    let rows = rows.map(|(id, n, price)| format!("({id}, 'usd', '{}', {price}, 1)", at(n)));
+    insert(db, "prices (asset_id, vs_currency, observed_at, price, run_id)", rows);
+    refused("prices --ids zero --log --out a.svg", 1, "zero left out: --log has no place for zero");
+    refused("prices --ids zero --show change --out a.svg", 1, "zero left out: all its prices are zero");
+    let told = db.coinetl(&["plot", "prices", "--ids", "zero,half", "--log", "--out", "half.svg"]).json(0);
+    assert_eq!(told["points"], 1, "{told}");
+    let notes = told["notes"].to_string();
+    assert!(notes.contains("zero left out") && notes.contains("1 of 2 points of half left out"), "{notes}");
+    let told = db.coinetl(&["plot", "prices", "--ids", "half", "--show", "change", "--out", "half.svg"]).json(0);
+    assert_eq!((&told["points"], &told["notes"]), (&2.into(), &serde_json::json!([])));
     // A hostile name is only a name.
     db.coinetl(&["plot", "prices", "--ids", "dust", "--out", "dust.svg"]).run().expect(0);
     let svg = picture(db, "dust.svg");

@@ -218,6 +218,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     more("out", json!(args.out));
     more("bytes", json!(bytes));
     more("points", json!(drawn.points));
+    more("notes", json!(drawn.notes));
     more("from", json!(drawn.range.map(|(from, _)| from.to_string())));
     more("to", json!(drawn.range.map(|(_, to)| to.to_string())));
     let mut exit = Exit::Ok;

@@ -6,10 +6,10 @@ use crate::cli::Context;
 use crate::db::assets::Asset;
 use crate::db::fx::{self, Conversion};
 use crate::db::series::{self, Figure, MOST};
-use crate::db::{Connection, DbError};
+use crate::db::{Connection, DbError, clock};
 use crate::domain::{Range, Stamp, Timeframe};
 use crate::exit::UsageError;
-use crate::plot::{self, CandleChart, LineChart, PieChart, Point, QuoteChart, Series, Span, Stick, Unit};
+use crate::plot::{self, Axis, CandleChart, LineChart, PieChart, Point, QuoteChart, Series, Span, Stick, Unit};
 use crate::sources::whose_rates;
 
 const DAY: i64 = 86_400_000;
@@ -56,7 +56,8 @@ fn heading(coins: &[Asset]) -> String {
 
 pub fn prices(args: &Args, context: &Context, conn: &mut Connection) -> anyhow::Result<Drawn> {
     let Coins { source, coins, mut unknown } = coins::choose(args, context, conn)?;
-    let newest = newest(conn, &coins, &args.vs)?;
+    let now = clock::now(conn)?;
+    let newest = newest(conn, &coins, &args.vs, now)?;
     let nothing = |range: Option<Range>| {
         let when = range.map(|range| format!(" from {} to {} (UTC)", range.from, range.to)).unwrap_or_default();
         NoData(format!(
@@ -76,21 +77,32 @@ pub fn prices(args: &Args, context: &Context, conn: &mut Connection) -> anyhow::
     };
     let names = coins::names(&coins);
     let mut converted = Converted::new(args, conn, &source)?;
-    let mut lines = Vec::new();
+    let (mut lines, mut left_out, mut points) = (Vec::new(), Vec::new(), 0);
+    let is_change = args.show == Show::Change;
     for (coin, name) in coins.iter().zip(names) {
-        let points = match figure {
-            Figure::Price => series::line(conn, coin.id, &args.vs, range, MOST)?,
+        let stored = match figure {
+            Figure::Price => series::line(conn, coin.id, &args.vs, range, MOST, now)?,
             figure => series::prices(conn, coin.id, &args.vs, figure, range, MOST)?,
         };
         // Nothing can be converted of a number of coins.
-        let points = if figure == Figure::CirculatingSupply { points } else { converted.points(conn, points)? };
-        match points.is_empty() {
-            true => unknown.push(coin.source_id.clone()),
-            false => lines.push(Series { name, points, usual_ms: None }),
+        let found = if figure == Figure::CirculatingSupply { stored } else { converted.points(conn, stored)? };
+        if found.is_empty() {
+            unknown.push(coin.source_id.clone());
+            continue;
+        }
+        let shown = if is_change { shown(Axis::Linear, &plot::changed(&found)) } else { shown(args.axis(), &found) };
+        if shown < found.len() {
+            left_out.push(left_out_note(&coin.source_id, found.len() - shown, found.len(), is_change));
+        }
+        if shown > 0 {
+            points += shown;
+            lines.push(Series { name, points: found, usual_ms: None });
         }
     }
-    let points = lines.iter().map(|line| line.points.len()).sum();
     if points == 0 {
+        if !left_out.is_empty() {
+            return Err(NoData(format!("nothing to draw: {}", left_out.join("; "))).into());
+        }
         return Err(converted.refused().unwrap_or_else(|| nothing(Some(range))).into());
     }
     let unit = match figure {
@@ -110,9 +122,26 @@ pub fn prices(args: &Args, context: &Context, conn: &mut Connection) -> anyhow::
         scale: args.axis(),
         span: asked_span(args, range),
     };
-    let svg = if args.show == Show::Change { plot::percent_change(&chart) } else { plot::line(&chart) };
+    let svg = if is_change { plot::percent_change(&chart) } else { plot::line(&chart) };
     let range = Some((range.from, range.to));
-    Ok(Drawn { svg, subject, points, range, source, unknown, notes: converted.notes() })
+    let notes = left_out.into_iter().chain(converted.notes()).collect();
+    Ok(Drawn { svg, subject, points, range, source, unknown, notes })
+}
+
+/// How many points an axis has a place for.
+fn shown(axis: Axis, points: &[Point]) -> usize {
+    points.iter().filter(|point| axis.shows(point.value)).count()
+}
+
+/// What is not on the picture of a coin, and why.
+fn left_out_note(of: &str, missing: usize, all: usize, is_change: bool) -> String {
+    let what = if missing == all { of.to_owned() } else { format!("{missing} of {all} points of {of}") };
+    let why = match is_change {
+        true if missing == all => "all its prices are zero, and a change needs one that is not",
+        true => "so large a change is no number",
+        false => "--log has no place for zero and less",
+    };
+    format!("{what} left out: {why}")
 }
 
 /// The axis goes as far as was asked for, not only as far as there are points.
@@ -121,7 +150,7 @@ fn asked_span(args: &Args, range: Range) -> Option<Span> {
 }
 
 /// The time of the newest price or candle of any of the coins.
-fn newest(conn: &mut Connection, coins: &[Asset], vs_currency: &str) -> Result<Option<Stamp>, DbError> {
+fn newest(conn: &mut Connection, coins: &[Asset], vs_currency: &str, now: Stamp) -> Result<Option<Stamp>, DbError> {
     let mut newest = None;
     for coin in coins {
         newest = newest.max(series::newest_price(conn, coin.id, vs_currency)?);
@@ -132,7 +161,7 @@ fn newest(conn: &mut Connection, coins: &[Asset], vs_currency: &str) -> Result<O
     for coin in coins {
         for timeframe in Timeframe::ALL {
             let open_time = series::newest_candle(conn, coin.id, vs_currency, timeframe)?;
-            newest = newest.max(open_time.map(|open_time| timeframe.end(open_time)));
+            newest = newest.max(open_time.map(|open_time| timeframe.end(open_time).min(now)));
         }
     }
     Ok(newest)
@@ -170,11 +199,15 @@ pub fn candles(args: &Args, context: &Context, conn: &mut Connection) -> anyhow:
         .into());
     };
     let mut converted = Converted::new(args, conn, &source)?;
-    let sticks = converted.sticks(conn, found.sticks)?;
-    if sticks.is_empty() {
-        return Err(converted.refused().unwrap_or_else(|| NoData("nothing to draw".to_owned())).into());
-    }
+    let mut sticks = converted.sticks(conn, found.sticks)?;
+    let all = sticks.len();
+    sticks.retain(|stick| args.axis().shows(stick.low));
     let points = sticks.len();
+    let missing = (points < all).then(|| left_out_note(&coin.source_id, all - points, all, false));
+    if sticks.is_empty() {
+        let nothing = || NoData(format!("nothing to draw: {}", missing.as_deref().unwrap_or("no candles")));
+        return Err(converted.refused().unwrap_or_else(nothing).into());
+    }
     let of = format!("candles of {timeframe} in {}", args.currency().to_uppercase());
     let svg = plot::candlesticks(&CandleChart {
         frame: args.frame(heading(&coins), args.subtitle(&source, &of, Some(range))),
@@ -187,7 +220,8 @@ pub fn candles(args: &Args, context: &Context, conn: &mut Connection) -> anyhow:
     });
     let subject = format!("candles of {timeframe}");
     let range = Some((range.from, range.to));
-    Ok(Drawn { svg, subject, points, range, source, unknown, notes: converted.notes() })
+    let notes = missing.into_iter().chain(converted.notes()).collect();
+    Ok(Drawn { svg, subject, points, range, source, unknown, notes })
 }
 
 pub fn quotes(args: &Args, context: &Context, conn: &mut Connection) -> anyhow::Result<Drawn> {

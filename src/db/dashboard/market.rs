@@ -11,6 +11,7 @@ use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text, Timestamp};
 
 use super::{at, stamp};
 use crate::db::clock;
+use crate::db::coins::folded;
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::{places, sql};
@@ -238,7 +239,7 @@ fn read(conn: &mut Connection) -> Result<Market, DbError> {
             Coin {
                 asset_id: row.id,
                 source: names.one(&row.source),
-                folded: format!("{}\n{}\n{}", row.name, row.symbol, row.source_id).to_lowercase().into(),
+                folded: folded(&format!("{}\n{}\n{}", row.name, row.symbol, row.source_id)).into(),
                 source_id: row.source_id.into(),
                 symbol: symbol.into(),
                 name,

@@ -87,19 +87,21 @@ fn stick(row: StickRow) -> Stick {
 /// Closes over time.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Closes {
-    /// Each at the end of its candle.
+    /// Each at the end of its candle; of one that is not over, now.
     pub points: Vec<Point>,
     /// How long a candle is; `None` where there are none.
     pub length_ms: Option<i64>,
 }
 
-/// The closes of a coin's candles, of the shortest timeframe that there is and that is not too many.
+/// The closes of a coin's candles, of the shortest timeframe that there is and that is not too many. `now` is
+/// the database's.
 pub fn closes(
     conn: &mut Connection,
     asset_id: i64,
     vs_currency: &str,
     range: Range,
     most: usize,
+    now: Stamp,
 ) -> Result<Closes, DbError> {
     let shortest = timeframe_for(range, most);
     let longer = Timeframe::ALL.into_iter().filter(|timeframe| *timeframe >= shortest);
@@ -107,7 +109,8 @@ pub fn closes(
     for timeframe in longer.chain(shorter) {
         let Sticks { sticks, length_ms } = candles(conn, asset_id, vs_currency, timeframe, range, most)?;
         if !sticks.is_empty() {
-            let close = |stick: &Stick| Point { at: stick.open_time + length_ms, value: stick.close };
+            let end = |stick: &Stick| (stick.open_time + length_ms).min(now.millis()).max(stick.open_time);
+            let close = |stick: &Stick| Point { at: end(stick), value: stick.close };
             return Ok(Closes { points: sticks.iter().map(close).collect(), length_ms: Some(length_ms) });
         }
     }

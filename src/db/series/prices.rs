@@ -95,19 +95,20 @@ fn unfolded(rows: Vec<FoldedRow>) -> Vec<Point> {
 }
 
 /// A coin's price over time, of whatever there is: observations, and before the first of them (which may
-/// have been pruned, or never been there, as of an imported file) the closes of candles.
+/// have been pruned, or never been there, as of an imported file) the closes of candles, none after `now`.
 pub fn line(
     conn: &mut Connection,
     asset_id: i64,
     vs_currency: &str,
     range: Range,
     most: usize,
+    now: Stamp,
 ) -> Result<Vec<Point>, DbError> {
     let observed = prices(conn, asset_id, vs_currency, Figure::Price, range, most)?;
     let first = observed.first().map(|point| point.at);
     let older = first.map_or(Some(range), |first| Range::new(range.from, Stamp::from_millis(first).ok()?));
     let Some(older) = older else { return Ok(observed) };
-    let closes = candles::closes(conn, asset_id, vs_currency, older, most)?;
+    let closes = candles::closes(conn, asset_id, vs_currency, older, most, now)?;
     // A candle closes at its end, which may be behind what was observed first.
     let before = |point: &Point| first.is_none_or(|first| point.at < first);
     let mut points: Vec<Point> = closes.points.into_iter().filter(before).collect();

@@ -78,7 +78,7 @@ impl Charts {
         };
         let timeframes: Vec<Timeframe> = available.iter().map(|(timeframe, _)| *timeframe).collect();
         let main = match wanted.view {
-            View::Line => Main::Line(money(series::line(conn, id, base, range, POINTS)?)),
+            View::Line => Main::Line(money(series::line(conn, id, base, range, POINTS, now)?)),
             View::Candles => {
                 let timeframe = timeframe(&timeframes, range, wanted.timeframe);
                 let found = series::candles(conn, id, base, timeframe, range, CANDLES)?;
@@ -103,7 +103,7 @@ impl Charts {
             // Of files and candles nobody told them, and the prices do.
             if points.len() < 2 {
                 let before = Range { from: range.from.plus(-length_ms), to: range.to };
-                let prices = series::line(conn, id, base, before, POINTS)?;
+                let prices = series::line(conn, id, base, before, POINTS, now)?;
                 *points = computed(&prices, length_ms, range.from);
             }
         }
