@@ -58,7 +58,7 @@ pub fn keep(state: &State, address: &str, response: &mut Response) {
     let answer = response.extensions_mut().remove::<Arc<Answer>>();
     let route = response.extensions_mut().remove::<MatchedPath>();
     let (Some(answer), Some(route)) = (answer, route) else { return };
-    let fits = matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED) && answer.len() <= LARGEST;
+    let fits = matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED) && answer.size() <= LARGEST;
     // The document of the API is of no version.
     if !fits || answer.version == 0 || address.len() > 1_024 {
         return;

@@ -79,7 +79,7 @@ impl Answer {
     }
 
     /// Bytes of the body.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.body.len()
     }
 
