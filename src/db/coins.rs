@@ -22,6 +22,8 @@ const MOST_SOURCES: usize = 4;
 const MOST_COINS: usize = 50_000;
 /// A rank counts for so long while other things are observed of the coin.
 const RANKED_FOR: chrono::TimeDelta = chrono::TimeDelta::days(1);
+/// A rank that was told so much before another coin's comes behind it.
+const BEHIND: chrono::TimeDelta = chrono::TimeDelta::days(7);
 /// Somebody's own SQL has no run that would tell of it.
 const KEPT_FOR: Duration = Duration::from_secs(15);
 
@@ -154,9 +156,12 @@ pub fn meant(conn: &mut Connection, coins: &Coins, text: &str, rank: bool) -> Re
         return Ok(Meant::Nobody);
     }
     let ranks = if rank || matching.len() > 1 { ranks(conn, &matching)? } else { HashMap::new() };
+    let newest = ranks.values().map(|(told, _)| *told).max();
+    // A source that went on without a coin ranks it no more.
+    let is_old = |id: i64| ranks.get(&id).zip(newest).is_some_and(|((told, _), newest)| newest - *told > BEHIND);
     let mut ranked: Vec<(Option<i64>, Coin)> =
-        matching.into_iter().map(|coin| (ranks.get(&coin.id).copied(), coin)).collect();
-    ranked.sort_by_key(|(rank, coin)| (!coin.active, rank.is_none(), *rank, coin.id));
+        matching.into_iter().map(|coin| (ranks.get(&coin.id).map(|(_, rank)| *rank), coin)).collect();
+    ranked.sort_by_key(|(rank, coin)| (!coin.active, rank.is_none(), is_old(coin.id), *rank, coin.id));
     if ranked.len() > 1 && ranked[0].0.is_none() {
         // Its own id, letter by letter, is nobody else's.
         match ranked.iter().position(|(_, coin)| coin.source_id == text) {
@@ -170,10 +175,10 @@ pub fn meant(conn: &mut Connection, coins: &Coins, text: &str, rank: bool) -> Re
     Ok(Meant::This { coin, rank, also: ranked.into_iter().map(|(_, coin)| coin).collect() })
 }
 
-/// The newest rank of each coin, whatever the currency it was told with. One from before the last day that
-/// anything was observed of the coin is nobody's any more; points of charts carry none, so the newest row
-/// alone doesn't tell.
-fn ranks(conn: &mut Connection, coins: &[Coin]) -> Result<HashMap<i64, i64>, DbError> {
+/// The newest rank of each coin and when it was told, whatever the currency it was told with. One from before
+/// the last day on which anything was observed of the coin is nobody's any more; points of charts carry none,
+/// so the newest row alone doesn't tell.
+fn ranks(conn: &mut Connection, coins: &[Coin]) -> Result<HashMap<i64, (chrono::NaiveDateTime, i64)>, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
@@ -223,7 +228,8 @@ fn ranks(conn: &mut Connection, coins: &[Coin]) -> Result<HashMap<i64, i64>, DbE
     }
     let is_of_now =
         |id: &i64, told: chrono::NaiveDateTime| newest_of.get(id).is_none_or(|seen| *seen - told <= RANKED_FOR);
-    Ok(best.into_iter().filter(|(id, (told, _))| is_of_now(id, *told)).map(|(id, (_, rank))| (id, rank)).collect())
+    best.retain(|id, (told, _)| is_of_now(id, *told));
+    Ok(best)
 }
 
 /// The coins of the sources that were asked for last, and the source that is meant where none is named.

@@ -321,6 +321,13 @@ fn a_day_is_what_the_stored_candles_and_prices_say(db: &TestDb) {
     assert_eq!(found(), ("Duplicate".to_owned(), None));
     db.execute("UPDATE assets SET active = TRUE WHERE source_id = 'Dup One'");
     assert_eq!(found(), ("Dup One".to_owned(), Some(900)));
+    // Nor does one of weeks ago come before the other's of today.
+    db.execute(&format!(
+        "INSERT INTO prices (asset_id, vs_currency, observed_at, price, market_cap_rank, run_id) \
+         VALUES ({}, 'xau', '2021-11-20 00:00:00.000', 1, 950, {run})",
+        id("Duplicate")
+    ));
+    assert_eq!(found(), ("Duplicate".to_owned(), Some(950)));
 
     // Another currency: the newest rate before the price, and none that is more than a day older.
     let rate = |path: &str| {
