@@ -133,7 +133,10 @@ impl<'a> Reader<'a> {
                 tell(&member, sink, CommitMode::Sync);
                 return Ok(());
             }
-            if self.batch.is_empty() && self.looked.elapsed() >= IDLE && self.is_made_anew(&member) {
+            if self.batch.is_empty()
+                && self.looked.elapsed() >= IDLE
+                && (self.is_made_anew(&member) || self.is_stuck(&member))
+            {
                 self.go_on(&member)?;
                 continue;
             }
@@ -198,6 +201,25 @@ impl<'a> Reader<'a> {
         self.looked = Instant::now();
         let Some(known) = self.sink.as_ref().and_then(StreamSink::topic_id) else { return false };
         matches!(member.topic_id(GLANCE_AT_TOPIC), Ok(Some(told)) if told != known)
+    }
+
+    /// Whether nothing came for a while of a partition that holds more: a fetch that was begun in the midst of a
+    /// change of assignment may never be answered, and to begin it anew costs nothing.
+    fn is_stuck(&self, member: &Member) -> bool {
+        let Some(sink) = &self.sink else { return false };
+        if self.since.elapsed() < IDLE {
+            return false;
+        }
+        let waits = |partition: &i32| {
+            let next = sink.next_offset(*partition);
+            !member.was_at_end(*partition)
+                && member.ends(*partition).is_ok_and(|(low, high)| next.unwrap_or(low).max(low) < high)
+        };
+        let stuck = member.assigned().iter().find(|partition| waits(partition)).copied();
+        if let Some(partition) = stuck {
+            log::info!("nothing comes of partition {partition}, which holds more; beginning to read it anew");
+        }
+        stuck.is_some()
     }
 
     /// Drops what was read and not written, and puts every partition that is ours where the database
