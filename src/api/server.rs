@@ -102,6 +102,16 @@ pub fn take_handles() {
     }
 }
 
+/// Lets large answers live outside the heap: they come and go by the megabyte, and what they left there would
+/// stay ours.
+pub fn keep_large_apart() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it only sets a number inside the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 3 << 20);
+    }
+}
+
 fn handles() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: it writes the struct that it is given.

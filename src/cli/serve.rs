@@ -67,6 +67,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         budgets: budgets(settings),
     };
     server::take_handles();
+    server::keep_large_apart();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let state = State::new(options).await?;

@@ -32,6 +32,9 @@ use crate::db::version::Version;
 /// theirs as long, no answer is older than a minute.
 const KEPT_FOR: Duration = Duration::from_secs(20);
 
+/// A few of these fill the cache.
+const LARGE: usize = 1 << 20;
+
 /// How often the database was restored, the version, the question.
 type Key = (u64, Version, Arc<str>);
 
@@ -106,6 +109,9 @@ impl Cache {
             .map_err(|err| (*err).clone())?;
         if !missed {
             self.figures.hits.fetch_add(1, Relaxed);
+        } else if answer.size() > LARGE {
+            // What is beyond the limit goes at once, and not when somebody has the time for it.
+            self.local.run_pending_tasks().await;
         }
         Ok(answer)
     }
