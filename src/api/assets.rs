@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Faults};
 use super::page::{Page, Paging};
 use super::query::{Ask, Asked, Query};
 use super::reply::Draft;
@@ -67,10 +67,7 @@ pub struct Asset {
 /// Coins in the order in which they were stored
 #[utoipa::path(get, path = "/assets", tag = "coins", params(AssetsAsk), responses(
     (status = 200, description = "a page of coins; empty where there are none", body = Page<Asset>),
-    (status = 304, description = "unchanged since the answer with this ETag"),
-    (status = 400, description = "a parameter can't be used", body = ErrorBody),
-    (status = 500, description = "the database failed", body = ErrorBody),
-    (status = 503, description = "too busy", body = ErrorBody),
+    Faults,
 ))]
 pub async fn assets(
     extract::State(state): extract::State<State>,
@@ -80,31 +77,32 @@ pub async fn assets(
     let after = ask.limit.after(|key| key.parse::<i64>().ok())?.unwrap_or(i64::MIN);
     let key = format!("assets {ask:?}");
     let own = state.clone();
-    let answer = state.answer_at(key, move |conn, version| {
-        let source = own.source_at(conn, version, ask.source.as_deref())?;
-        let coins = own.coins(conn, version, &source)?;
-        let is_wanted = |coin: &Coin| coin.id > after && ask.active.is_none_or(|active| coin.active == active);
-        let one_more = ask.limit.limit as usize + 1;
-        let mut found: Vec<&Coin> = match &ask.id {
-            Some(id) => coins.matching(id).into_iter().filter(|coin| is_wanted(coin)).take(one_more).collect(),
-            None => {
-                let from = coins.all().partition_point(|coin| coin.id <= after);
-                coins.all()[from..].iter().filter(|coin| is_wanted(coin)).take(one_more).collect()
-            }
-        };
-        let next = ask.limit.cut(&mut found, |coin| coin.id.to_string());
-        let as_of = found.iter().map(|coin| coin.updated_at).max();
-        let shown = |coin: &Coin| Asset {
-            source: source.clone(),
-            id: coin.source_id.clone(),
-            symbol: coin.symbol.clone(),
-            name: coin.name.clone(),
-            active: coin.active,
-            first_seen_at: coin.first_seen_at.rfc3339(),
-            updated_at: coin.updated_at.rfc3339(),
-        };
-        let data = found.into_iter().map(shown).collect();
-        Draft::json(&Page::new(data, next, as_of, vec![source.clone()]), as_of)
-    });
-    Ok(answer.await?.response(&headers).await)
+    state
+        .reply(&headers, key, move |conn, version| {
+            let source = own.source_at(conn, version, ask.source.as_deref())?;
+            let coins = own.coins(conn, version, &source)?;
+            let is_wanted = |coin: &Coin| coin.id > after && ask.active.is_none_or(|active| coin.active == active);
+            let one_more = ask.limit.limit as usize + 1;
+            let mut found: Vec<&Coin> = match &ask.id {
+                Some(id) => coins.matching(id).into_iter().filter(|coin| is_wanted(coin)).take(one_more).collect(),
+                None => {
+                    let from = coins.all().partition_point(|coin| coin.id <= after);
+                    coins.all()[from..].iter().filter(|coin| is_wanted(coin)).take(one_more).collect()
+                }
+            };
+            let next = ask.limit.cut(&mut found, |coin| coin.id.to_string());
+            let as_of = found.iter().map(|coin| coin.updated_at).max();
+            let shown = |coin: &Coin| Asset {
+                source: source.clone(),
+                id: coin.source_id.clone(),
+                symbol: coin.symbol.clone(),
+                name: coin.name.clone(),
+                active: coin.active,
+                first_seen_at: coin.first_seen_at.rfc3339(),
+                updated_at: coin.updated_at.rfc3339(),
+            };
+            let data = found.into_iter().map(shown).collect();
+            Draft::json(&Page::new(data, next, as_of, vec![source.clone()]), as_of)
+        })
+        .await
 }

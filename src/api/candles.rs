@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::coins::chosen;
 use super::convert::{Converted, Rates};
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Faults, bad};
 use super::page::{Page, Paging, time_key};
-use super::params::bad;
+
 use super::query::{Ask, Asked, Query};
 use super::reply::Draft;
 use super::state::State;
@@ -148,10 +148,7 @@ pub struct Candle {
 /// Candles of a coin
 #[utoipa::path(get, path = "/candles", tag = "series", params(CandlesAsk), responses(
     (status = 200, description = "a page of candles; empty where there are none", body = Page<Candle>),
-    (status = 304, description = "unchanged since the answer with this ETag"),
-    (status = 400, description = "a parameter can't be used, or a name means several coins", body = ErrorBody),
-    (status = 500, description = "the database failed", body = ErrorBody),
-    (status = 503, description = "too busy", body = ErrorBody),
+    Faults,
 ))]
 pub async fn candles(
     extract::State(state): extract::State<State>,
@@ -161,8 +158,7 @@ pub async fn candles(
     let after = ask.limit.after(time_key)?;
     let key = format!("candles {ask:?}");
     let own = state.clone();
-    let answer = state.answer_at(key, move |conn, version| find(&own, conn, version, &ask, after));
-    Ok(answer.await?.response(&headers).await)
+    state.reply(&headers, key, move |conn, version| find(&own, conn, version, &ask, after)).await
 }
 
 fn find(

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::coins::{Other, chosen, others};
 use super::convert::Rates;
-use super::error::{ApiError, ErrorBody};
-use super::params::bad;
+use super::error::{ApiError, Faults, bad};
+
 use super::query::{Ask, Asked, Query, checked_name};
 use super::reply::Draft;
 use super::state::State;
@@ -181,10 +181,7 @@ pub struct Row<'a> {
 #[utoipa::path(get, path = "/dashboard", tag = "coins", params(DashboardAsk), responses(
     (status = 200, description = "a row for each coin that has a price on that day", body = Vec<Row<'_>>),
     (status = 204, description = "nothing is stored of these coins for that day"),
-    (status = 304, description = "unchanged since the answer with this ETag"),
-    (status = 400, description = "a parameter can't be used, or a name means several coins", body = ErrorBody),
-    (status = 500, description = "the database failed", body = ErrorBody),
-    (status = 503, description = "too busy", body = ErrorBody),
+    Faults,
 ))]
 pub async fn dashboard(
     extract::State(state): extract::State<State>,
@@ -193,8 +190,7 @@ pub async fn dashboard(
 ) -> Result<Response, ApiError> {
     let key = format!("dashboard {ask:?}");
     let own = state.clone();
-    let answer = state.answer_at(key, move |conn, version| find(&own, conn, version, &ask)).await?;
-    Ok(answer.response(&headers).await)
+    state.reply(&headers, key, move |conn, version| find(&own, conn, version, &ask)).await
 }
 
 fn find(state: &State, conn: &mut Connection, version: Version, ask: &DashboardAsk) -> Result<Draft, ApiError> {
@@ -262,15 +258,17 @@ struct Prices<'a> {
 impl Prices<'_> {
     /// In the order of the coins.
     fn rows<'c>(&self, conn: &mut Connection, coins: &'c Coins) -> Result<Vec<Found<'c>>, ApiError> {
-        let mut rows: Vec<Option<Found<'c>>> = Vec::new();
-        rows.resize_with(coins.all().len(), || None);
         let mut rates = Rates::new(conn, self.source, self.vs, self.r#in)?;
         // Candles of other sources may be among them.
         let of_day = days::day(conn, self.vs, self.which, self.day)?;
-        let of_day: Vec<_> = of_day.into_iter().filter_map(|of| coins.place(of.asset_id).map(|at| (at, of))).collect();
+        let mut of_day: Vec<_> =
+            of_day.into_iter().filter_map(|of| coins.place(of.asset_id).map(|at| (at, of))).collect();
+        // As many as are asked for, and not as there are coins: most questions are about one.
+        of_day.sort_unstable_by_key(|(place, _)| *place);
+        let mut rows: Vec<Found<'c>> = Vec::with_capacity(of_day.len());
         for (place, of) in &of_day {
             let rate = rates.at(conn, of.at)?;
-            rows[*place] = Some(Found {
+            rows.push(Found {
                 coin: &coins.all()[*place],
                 price: rate.of(Some(of.price)),
                 changes: [None; 3],
@@ -288,11 +286,12 @@ impl Prices<'_> {
         let before = BEFORE.map(|days| Stamp::from_millis(self.day.millis() - days * DAY_MS));
         let before: Vec<Stamp> = before.into_iter().map_while(Result::ok).collect();
         for (place, earlier) in days::earlier(conn, self.vs, self.which, &before, &wanted)? {
-            let Some(row) = coins.place(earlier.asset_id).and_then(|at| rows[at].as_mut()) else { continue };
+            let Ok(at) = rows.binary_search_by_key(&earlier.asset_id, |row| row.coin.id) else { continue };
+            let row = &mut rows[at];
             let then = rates.at(conn, earlier.at)?.of(Some(earlier.price));
             row.changes[place] = row.price.zip(then).and_then(|(now, then)| change(now, then));
         }
-        Ok(rows.into_iter().flatten().collect())
+        Ok(rows)
     }
 }
 

@@ -69,6 +69,27 @@ pub struct ErrorBody {
     pub candidates: Vec<Candidate>,
 }
 
+/// What a question may be answered with besides its own answer.
+#[derive(utoipa::IntoResponses)]
+#[allow(dead_code)]
+pub enum Faults {
+    #[response(status = 304, description = "unchanged since the answer with this ETag")]
+    Unchanged,
+    #[response(status = 400, description = "a parameter can't be used, or a name means several coins")]
+    Parameter(ErrorBody),
+    #[response(status = 429, description = "more requests than `--rate-limit` allows")]
+    TooMany(ErrorBody),
+    #[response(status = 500, description = "the database failed")]
+    Database(ErrorBody),
+    #[response(status = 503, description = "too busy")]
+    Busy(ErrorBody),
+}
+
+/// A parameter that can't be used.
+pub fn bad(parameter: &'static str, why: impl Into<String>) -> ApiError {
+    ApiError::BadParameter { parameter, why: why.into() }
+}
+
 impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self {

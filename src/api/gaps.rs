@@ -6,9 +6,9 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::coins::chosen;
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Faults, bad};
 use super::page::{Page, Paging};
-use super::params::bad;
+
 use super::query::{Ask, Asked, Query};
 use super::reply::Draft;
 use super::state::State;
@@ -106,10 +106,7 @@ pub struct Gap {
 /// What is missing of the past; a page may hold fewer rows than its limit while there are more
 #[utoipa::path(get, path = "/gaps", tag = "series", params(GapsAsk), responses(
     (status = 200, description = "a page of intervals; empty where nothing is missing", body = Page<Gap>),
-    (status = 304, description = "unchanged since the answer with this ETag"),
-    (status = 400, description = "a parameter can't be used, or a name means several coins", body = ErrorBody),
-    (status = 500, description = "the database failed", body = ErrorBody),
-    (status = 503, description = "too busy", body = ErrorBody),
+    Faults,
 ))]
 pub async fn gaps(
     extract::State(state): extract::State<State>,
@@ -119,8 +116,7 @@ pub async fn gaps(
     let after = ask.limit.after(place)?;
     let key = format!("gaps {ask:?}");
     let own = state.clone();
-    let answer = state.answer_at(key, move |conn, version| find(&own, conn, version, &ask, after));
-    Ok(answer.await?.response(&headers).await)
+    state.reply(&headers, key, move |conn, version| find(&own, conn, version, &ask, after)).await
 }
 
 /// Behind a coin, and behind so many rows of the next one.

@@ -7,7 +7,6 @@
 
 pub mod error;
 mod front;
-pub mod params;
 pub mod query;
 pub mod reply;
 pub mod server;
@@ -40,10 +39,13 @@ pub use state::State;
 
 /// What every path has in common.
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "coinetl",
-    description = "Crypto market data out of your own database: what was stored, how old it is and where it came from."
-))]
+#[openapi(
+    info(
+        title = "coinetl",
+        description = "Crypto market data out of your own database: what was stored, how old it is and where it came from."
+    ),
+    components(schemas(error::ErrorBody))
+)]
 struct Document;
 
 /// All paths of the API and the document that describes them, and beside them `pages`.

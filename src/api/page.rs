@@ -3,8 +3,7 @@
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::ApiError;
-use super::params::bad;
+use super::error::{ApiError, bad};
 use super::query::Query;
 use crate::domain::Stamp;
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::coins::chosen;
 use super::convert::{Converted, Rate, Rates};
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Faults, bad};
 use super::page::{Page, Paging, time_key};
-use super::params::bad;
+
 use super::query::{Ask, Asked, Query};
 use super::reply::Draft;
 use super::state::State;
@@ -121,10 +121,7 @@ pub struct Price {
 /// Observations of one coin, or the newest of every coin
 #[utoipa::path(get, path = "/prices", tag = "series", params(PricesAsk), responses(
     (status = 200, description = "a page of prices; empty where there are none", body = Page<Price>),
-    (status = 304, description = "unchanged since the answer with this ETag"),
-    (status = 400, description = "a parameter can't be used, or a name means several coins", body = ErrorBody),
-    (status = 500, description = "the database failed", body = ErrorBody),
-    (status = 503, description = "too busy", body = ErrorBody),
+    Faults,
 ))]
 pub async fn prices(
     extract::State(state): extract::State<State>,
@@ -137,8 +134,7 @@ pub async fn prices(
     };
     let key = format!("prices {ask:?}");
     let own = state.clone();
-    let answer = state.answer_at(key, move |conn, version| find(&own, conn, version, &ask, after));
-    Ok(answer.await?.response(&headers).await)
+    state.reply(&headers, key, move |conn, version| find(&own, conn, version, &ask, after)).await
 }
 
 /// Behind what a page begins.

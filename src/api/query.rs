@@ -1,10 +1,10 @@
-//! Parameters, each read and checked by its name: what is wrong is told with the name and the remedy.
+//! Parameters, each read and checked by its name: what is wrong is told with the name and the remedy. What nobody
+//! knows is refused too: a misspelt filter that is passed over would answer another question than was asked.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-use super::error::ApiError;
-use super::params::bad;
+use super::error::{ApiError, bad};
 use crate::domain::{Stamp, Timeframe};
 
 /// Longest value, in bytes: as long as a list of many ids.

@@ -5,9 +5,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Faults, bad};
 use super::page::{Page, Paging, time_key};
-use super::params::bad;
+
 use super::query::{Ask, Asked, Query};
 use super::reply::Draft;
 use super::state::State;
@@ -129,10 +129,7 @@ pub struct Window {
 /// Best bids and asks of a pair, or windows of them
 #[utoipa::path(get, path = "/quotes", tag = "series", params(QuotesAsk), responses(
     (status = 200, description = "a page of quotes or windows; empty where there are none", body = Page<QuoteRow>),
-    (status = 304, description = "unchanged since the answer with this ETag"),
-    (status = 400, description = "a parameter can't be used", body = ErrorBody),
-    (status = 500, description = "the database failed", body = ErrorBody),
-    (status = 503, description = "too busy", body = ErrorBody),
+    Faults,
 ))]
 pub async fn quotes(
     extract::State(state): extract::State<State>,
@@ -145,20 +142,21 @@ pub async fn quotes(
         None => after_sequence = ask.limit.after(|key| key.parse::<i64>().ok())?,
     }
     let key = format!("quotes {ask:?}");
-    let answer = state.answer(key, move |conn| {
-        let source = match &ask.source {
-            Some(source) => source.clone(),
-            None => {
-                let usual = ["coinbase".to_owned(), "sandbox-coinbase".to_owned()];
-                quotes::meant_source(conn, &usual)?.unwrap_or_else(|| usual[0].clone())
+    state
+        .reply(&headers, key, move |conn, _| {
+            let source = match &ask.source {
+                Some(source) => source.clone(),
+                None => {
+                    let usual = ["coinbase".to_owned(), "sandbox-coinbase".to_owned()];
+                    quotes::meant_source(conn, &usual)?.unwrap_or_else(|| usual[0].clone())
+                }
+            };
+            match ask.window {
+                Some(length) => windows(conn, &ask, source, length, after_time),
+                None => of_pair(conn, &ask, source, after_sequence),
             }
-        };
-        match ask.window {
-            Some(length) => windows(conn, &ask, source, length, after_time),
-            None => of_pair(conn, &ask, source, after_sequence),
-        }
-    });
-    Ok(answer.await?.response(&headers).await)
+        })
+        .await
 }
 
 fn millis(at: Micros) -> Option<Stamp> {

@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, Faults};
 use super::page::{Page, Paging};
 use super::query::{Ask, Asked, Query};
 use super::reply::Draft;
@@ -92,10 +92,7 @@ pub struct Run {
 /// Runs, newest first
 #[utoipa::path(get, path = "/runs", tag = "service", params(RunsAsk), responses(
     (status = 200, description = "a page of runs; empty where there are none", body = Page<Run>),
-    (status = 304, description = "unchanged since the answer with this ETag"),
-    (status = 400, description = "a parameter can't be used", body = ErrorBody),
-    (status = 500, description = "the database failed", body = ErrorBody),
-    (status = 503, description = "too busy", body = ErrorBody),
+    Faults,
 ))]
 pub async fn runs(
     extract::State(state): extract::State<State>,
@@ -105,34 +102,35 @@ pub async fn runs(
     let after = ask.limit.after(|key| key.parse::<i64>().ok())?;
     let key = format!("runs {ask:?}");
     let filter = Filter { command: ask.command.clone(), source: ask.source.clone(), status: ask.status };
-    let answer = state.answer(key, move |conn| {
-        let mut rows = runs::runs(conn, &filter, after, ask.order, ask.limit.limit + 1)?;
-        let next = ask.limit.cut(&mut rows, |row| row.id.to_string());
-        let as_of = rows.iter().map(|row| row.finished_at().unwrap_or(row.started_at())).max();
-        let is_final = rows.iter().all(|row| row.finished_at().is_some());
-        let mut sources: Vec<String> = rows.iter().map(|row| row.source.clone()).collect();
-        sources.sort();
-        sources.dedup();
-        let shown = |row: runs::Run| Run {
-            started_at: row.started_at().rfc3339(),
-            finished_at: row.finished_at().map(Stamp::rfc3339),
-            id: row.id,
-            command: row.command,
-            source: row.source,
-            status: row.status,
-            calls: row.calls,
-            credits: row.credits,
-            rows_read: row.rows_read,
-            rows_written: row.rows_written,
-            rows_updated: row.rows_updated,
-            rows_unchanged: row.rows_unchanged,
-            rows_rejected: row.rows_rejected,
-            rows_absent: row.rows_absent,
-            error: row.error,
-        };
-        let mut page = Page::new(rows.into_iter().map(shown).collect(), next, as_of, sources);
-        page.is_final = is_final;
-        Draft::json(&page, as_of)
-    });
-    Ok(answer.await?.response(&headers).await)
+    state
+        .reply(&headers, key, move |conn, _| {
+            let mut rows = runs::runs(conn, &filter, after, ask.order, ask.limit.limit + 1)?;
+            let next = ask.limit.cut(&mut rows, |row| row.id.to_string());
+            let as_of = rows.iter().map(|row| row.finished_at().unwrap_or(row.started_at())).max();
+            let is_final = rows.iter().all(|row| row.finished_at().is_some());
+            let mut sources: Vec<String> = rows.iter().map(|row| row.source.clone()).collect();
+            sources.sort();
+            sources.dedup();
+            let shown = |row: runs::Run| Run {
+                started_at: row.started_at().rfc3339(),
+                finished_at: row.finished_at().map(Stamp::rfc3339),
+                id: row.id,
+                command: row.command,
+                source: row.source,
+                status: row.status,
+                calls: row.calls,
+                credits: row.credits,
+                rows_read: row.rows_read,
+                rows_written: row.rows_written,
+                rows_updated: row.rows_updated,
+                rows_unchanged: row.rows_unchanged,
+                rows_rejected: row.rows_rejected,
+                rows_absent: row.rows_absent,
+                error: row.error,
+            };
+            let mut page = Page::new(rows.into_iter().map(shown).collect(), next, as_of, sources);
+            page.is_final = is_final;
+            Draft::json(&page, as_of)
+        })
+        .await
 }

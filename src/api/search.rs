@@ -6,8 +6,8 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::coins::{Other, chosen_with_rank, others};
-use super::error::{ApiError, ErrorBody};
-use super::params::bad;
+use super::error::{ApiError, Faults, bad};
+
 use super::query::{Ask, Asked, Query};
 use super::reply::Draft;
 use super::state::State;
@@ -63,10 +63,7 @@ pub struct Match {
 #[utoipa::path(get, path = "/search", tag = "coins", params(SearchAsk), responses(
     (status = 200, description = "the coin", body = Match),
     (status = 204, description = "no coin has that name"),
-    (status = 304, description = "unchanged since the answer with this ETag"),
-    (status = 400, description = "a parameter can't be used, or several coins match and none is ranked", body = ErrorBody),
-    (status = 500, description = "the database failed", body = ErrorBody),
-    (status = 503, description = "too busy", body = ErrorBody),
+    Faults,
 ))]
 pub async fn search(
     extract::State(state): extract::State<State>,
@@ -75,22 +72,25 @@ pub async fn search(
 ) -> Result<Response, ApiError> {
     let key = format!("search {ask:?}");
     let own = state.clone();
-    let answer = state.answer_at(key, move |conn, version| {
-        let source = own.source_at(conn, version, ask.source.as_deref())?;
-        let coins = own.coins(conn, version, &source)?;
-        let Some(found) = chosen_with_rank(conn, &coins, &source, "name", &ask.name)? else { return Ok(Draft::none()) };
-        let at = found.coin.updated_at;
-        let shown = Match {
-            name: found.coin.name,
-            symbol: found.coin.symbol,
-            source,
-            id: found.coin.source_id,
-            active: found.coin.active,
-            market_cap_rank: found.rank,
-            as_of: at.rfc3339(),
-            also: others(found.also),
-        };
-        Draft::json(&shown, Some(at))
-    });
-    Ok(answer.await?.response(&headers).await)
+    state
+        .reply(&headers, key, move |conn, version| {
+            let source = own.source_at(conn, version, ask.source.as_deref())?;
+            let coins = own.coins(conn, version, &source)?;
+            let Some(found) = chosen_with_rank(conn, &coins, &source, "name", &ask.name)? else {
+                return Ok(Draft::none());
+            };
+            let at = found.coin.updated_at;
+            let shown = Match {
+                name: found.coin.name,
+                symbol: found.coin.symbol,
+                source,
+                id: found.coin.source_id,
+                active: found.coin.active,
+                market_cap_rank: found.rank,
+                as_of: at.rfc3339(),
+                also: others(found.also),
+            };
+            Draft::json(&shown, Some(at))
+        })
+        .await
 }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
+use axum::response::Response;
+
 use super::cache::Cache;
 use super::error::ApiError;
 use super::front::Front;
@@ -182,6 +185,14 @@ impl State {
         F: Fn(&mut Connection, Version) -> Result<Draft, ApiError> + Send + Sync + 'static,
     {
         self.0.cache.answer(key, work).await
+    }
+
+    /// The same as the HTTP answer to a request with these headers.
+    pub async fn reply<F>(&self, headers: &HeaderMap, key: String, work: F) -> Result<Response, ApiError>
+    where
+        F: Fn(&mut Connection, Version) -> Result<Draft, ApiError> + Send + Sync + 'static,
+    {
+        Ok(self.answer_at(key, work).await?.response(headers).await)
     }
 
     /// The coins of a source, as of this version of the data: read once for all who ask.

@@ -4,6 +4,7 @@ pub mod account;
 pub mod asset;
 pub mod budget;
 pub mod candle;
+pub mod chart;
 pub mod coverage;
 pub mod micros;
 pub mod price;

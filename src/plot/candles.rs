@@ -6,20 +6,7 @@ use super::number;
 use super::scale::{Kind, Scale};
 use super::svg::{Path, escape};
 use super::time::{Span, span_text};
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stick {
-    /// In milliseconds since 1970.
-    pub open_time: i64,
-    pub open: f64,
-    pub high: f64,
-    pub low: f64,
-    pub close: f64,
-    /// `None` where nobody told.
-    pub volume: Option<f64>,
-    /// False while its time is not over.
-    pub is_final: bool,
-}
+use crate::domain::chart::Stick;
 
 #[derive(Debug, Clone)]
 pub struct CandleChart {

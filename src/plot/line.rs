@@ -2,11 +2,12 @@
 
 use super::frame::{self, Entry, Frame, Part, Sheet, draw_time, panels, span_attributes, told};
 use super::number;
-use super::reduce::{Point, columns, pieces};
+use super::reduce::{columns, pieces};
 use super::scale::{Kind, Scale, Ticks};
 use super::style::COLOURS;
 use super::svg::{Path, escape};
 use super::time::{Span, span_text};
+use crate::domain::chart::Point;
 
 /// What values are, and so how they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,14 +32,14 @@ mod time;
 #[cfg(test)]
 mod tests;
 
-pub use candles::{CandleChart, Stick, candlesticks};
+pub use crate::domain::chart::{Point, QuotePoint, Slice, Stick};
+pub use candles::{CandleChart, candlesticks};
 pub use chrono_tz::Tz;
 pub use frame::Frame;
 pub use line::{LineChart, Series, Unit, changed, line, percent_change};
 pub use number::{percent as percent_text, share as share_text, short as number_text};
-pub use pie::{PieChart, Slice, pie};
-pub use quotes::{QuoteChart, QuotePoint, quotes};
-pub use reduce::Point;
+pub use pie::{PieChart, pie};
+pub use quotes::{QuoteChart, quotes};
 pub use scale::Kind as Axis;
 pub use spark::sparkline;
 pub use style::{Look, PAGE_CSS, Theme, variables};

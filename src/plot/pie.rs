@@ -6,13 +6,7 @@ use super::frame::{FONT, Frame, Sheet};
 use super::number;
 use super::style::COLOURS;
 use super::svg::{escape, num, shortened, text_width};
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Slice {
-    pub name: String,
-    /// Those that are not above zero are left out.
-    pub value: f64,
-}
+use crate::domain::chart::Slice;
 
 #[derive(Debug, Clone)]
 pub struct PieChart {

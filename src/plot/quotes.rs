@@ -3,21 +3,11 @@
 use super::frame::{self, Entry, Frame, Panel, Part, Sheet, draw_time, panels, span_attributes, told};
 use super::line::{span_of, with_length};
 use super::number;
-use super::reduce::{Point, columns, pieces};
+use super::reduce::{columns, pieces};
 use super::scale::{Kind, Scale};
 use super::svg::{Path, escape, num};
 use super::time::{Span, span_text};
-
-/// A quote, or a part of a window of quotes. What is not known is no number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct QuotePoint {
-    /// In milliseconds since 1970.
-    pub at: i64,
-    pub bid: f64,
-    pub ask: f64,
-    pub mid: f64,
-    pub spread: f64,
-}
+use crate::domain::chart::{Point, QuotePoint};
 
 #[derive(Debug, Clone)]
 pub struct QuoteChart {

@@ -1,11 +1,6 @@
 //! Many more points than pixels, without losing an extreme; and where a line must not go on.
 
-/// A value at a time, in milliseconds since 1970. A value that is no number is a hole in the line.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Point {
-    pub at: i64,
-    pub value: f64,
-}
+use crate::domain::chart::Point;
 
 /// A hole is that many times as long as the ways between the points around it.
 const HOLE: f64 = 3.5;

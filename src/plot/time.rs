@@ -3,6 +3,8 @@
 use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 
+use crate::domain::Range;
+
 /// A stretch of time, in milliseconds since 1970; the end is on the axis too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -73,6 +75,12 @@ impl Step {
             Step::Days(days) => i64::from(days) * DAY,
             Step::Months(months) => i64::from(months) * 61 * DAY / 2,
         }
+    }
+}
+
+impl From<Range> for Span {
+    fn from(range: Range) -> Span {
+        Span { from: range.from.millis(), to: range.to.millis() }
     }
 }
 

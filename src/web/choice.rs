@@ -10,11 +10,12 @@ use serde::de::DeserializeOwned;
 use super::error::PageError;
 use super::format;
 use crate::api::{ApiError, State};
-use crate::db::Connection;
 use crate::db::dashboard::market::{Latest, Market};
 use crate::db::dashboard::rates::{self, Rates};
+use crate::db::{Connection, fx};
 use crate::domain::Stamp;
 use crate::domain::rate::{Factor, USD};
+use crate::sources::whose_rates;
 
 /// The query of a page. What a page does not know it passes over: addresses are shared and typed by hand.
 pub struct Asked<T>(pub T);
@@ -71,7 +72,7 @@ impl Choice {
         stored: &[Arc<str>],
         currency: Option<&str>,
     ) -> Result<Choice, ApiError> {
-        let rates_of = rates::source_of(conn, &source)?;
+        let rates_of = fx::rates_of(conn, &source, &whose_rates(&source))?;
         let mut currencies = rates::currencies(conn, &rates_of)?;
         for stored in stored {
             if !currencies.iter().any(|known| **known == **stored) {

@@ -213,10 +213,11 @@ impl Detail {
         let (source, pair) = (chosen.source.as_str(), chosen.pair.as_str());
         let to = chosen.observed_at.plus(1);
         let range = Range { from: to.plus(-wanted.period.1 * 60_000), to };
+        let outages = series::outages(conn, source, pair, range)?;
         Ok(Detail {
-            span: Span { from: range.from.millis(), to: range.to.millis() },
+            span: range.into(),
             points: series::quotes(conn, source, pair, range, POINTS)?,
-            outages: series::outages(conn, source, pair, range)?,
+            outages: outages.into_iter().map(|(range, reason)| (range.into(), reason)).collect(),
             windows: pairs::windows(conn, source, pair, wanted.timeframe, MOST_WINDOWS)?,
         })
     }

@@ -263,7 +263,7 @@ pub fn quotes(args: &Args, context: &Context, conn: &mut Connection) -> anyhow::
         pair: pair.clone(),
         points,
         usual_ms: None,
-        outages,
+        outages: outages.into_iter().map(|(range, reason)| (range.into(), reason)).collect(),
         span: asked_span(args, range),
     });
     let range = Some((range.from, range.to));

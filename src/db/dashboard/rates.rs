@@ -8,19 +8,13 @@ use diesel::sql_types::Text;
 
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
-use crate::db::fx::{self, Series};
+use crate::db::fx::Series;
 use crate::db::sql::sql;
 use crate::domain::Stamp;
 use crate::domain::rate::{Factor, USD};
-use crate::sources::whose_rates;
 
 /// Nobody trades in more currencies.
 const MOST: usize = 300;
-
-/// Whose rates hold for a source.
-pub fn source_of(conn: &mut Connection, source: &str) -> Result<String, DbError> {
-    fx::rates_of(conn, source, &whose_rates(source))
-}
 
 /// Currencies that a source tells rates of.
 pub fn currencies(conn: &mut Connection, source: &str) -> Result<Vec<String>, DbError> {

@@ -5,8 +5,8 @@ use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::sql;
 use crate::db::url::Backend;
+use crate::domain::chart::{Point, Stick};
 use crate::domain::{Range, Stamp, Timeframe};
-use crate::plot::{Point, Stick};
 
 const DOING: &str = "reading candles for a chart";
 

@@ -4,8 +4,8 @@ use super::{FoldedRow, Newest, ValueRow, also_bound, also_within, at, bound, buc
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::sql;
+use crate::domain::chart::Point;
 use crate::domain::{Range, Stamp};
-use crate::plot::Point;
 
 const DOING: &str = "reading prices for a chart";
 

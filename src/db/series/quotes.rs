@@ -7,8 +7,8 @@ use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::{Sql, sql};
 use crate::db::url::Backend;
+use crate::domain::chart::QuotePoint;
 use crate::domain::{Range, Stamp, Timeframe};
-use crate::plot::{QuotePoint, Span};
 
 const DOING: &str = "reading quotes for a chart";
 /// Windows of quotes, shortest first.
@@ -175,7 +175,7 @@ fn windows(
 }
 
 /// When quotes of a pair are missing within a range, and why: the newest two hundred outages.
-pub fn outages(conn: &mut Connection, source: &str, pair: &str, range: Range) -> Result<Vec<(Span, String)>, DbError> {
+pub fn outages(conn: &mut Connection, source: &str, pair: &str, range: Range) -> Result<Vec<(Range, String)>, DbError> {
     #[derive(diesel::QueryableByName)]
     struct Row {
         #[diesel(sql_type = Timestamp)]
@@ -192,7 +192,9 @@ pub fn outages(conn: &mut Connection, source: &str, pair: &str, range: Range) ->
     );
     let mut rows = bound(sql(read).bind(source).bind(pair), range).load::<Row>(conn, "reading outages for a chart")?;
     rows.reverse();
-    let outage = |row: Row| (Span { from: millis(row.from_time), to: millis(row.to_time) }, row.reason);
+    // Stored ones were checked. One of less than a millisecond is an instant here.
+    let moment = |at: chrono::NaiveDateTime| Stamp::FIRST.plus(millis(at));
+    let outage = |row: Row| (Range { from: moment(row.from_time), to: moment(row.to_time) }, row.reason);
     Ok(rows.into_iter().map(outage).collect())
 }
 

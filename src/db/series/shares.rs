@@ -6,8 +6,8 @@ use super::{at, millis};
 use crate::db::conn::Connection;
 use crate::db::error::DbError;
 use crate::db::sql::{places, sql};
+use crate::domain::chart::{Point, Slice};
 use crate::domain::{Range, Timeframe};
-use crate::plot::{Point, Slice};
 
 const DOING: &str = "reading market caps";
 /// Days at most whose market caps are summed up.
