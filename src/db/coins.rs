@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::assets;
 use super::conn::Connection;
 use super::error::DbError;
-use super::sql::{places, sql};
+use super::sql::{places, sql, stored as stamp};
 use super::version::Version;
 use crate::domain::Stamp;
 
@@ -87,7 +87,6 @@ impl Coins {
                 (true, false) => symbol.clone(),
                 (true, true) => row.source_id.clone(),
             };
-            let stamp = |at: chrono::NaiveDateTime| Stamp::from_datetime(at.and_utc()).unwrap_or_default();
             let (first_seen_at, updated_at) = (stamp(row.first_seen_at), stamp(row.updated_at));
             Coin { id: row.id, source_id: row.source_id, symbol, name, active: row.active, first_seen_at, updated_at }
         });

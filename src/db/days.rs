@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Bool, Double, Nullable, Timestamp};
 
 use super::conn::Connection;
 use super::error::DbError;
-use super::sql::{Sql, places, sql};
+use super::sql::{Sql, places, sql, stored as stamp};
 use super::url::Backend;
 use crate::domain::{Stamp, Timeframe};
 
@@ -434,11 +434,6 @@ fn stored_at(
         found.extend(read.load::<Row>(conn, DOING)?.into_iter().map(|row| (row.asset_id, stamp(row.started_at))));
     }
     Ok(found)
-}
-
-fn stamp(moment: chrono::NaiveDateTime) -> Stamp {
-    // Stored ones were checked.
-    Stamp::from_datetime(moment.and_utc()).unwrap_or_default()
 }
 
 fn one(backend: Backend) -> &'static str {

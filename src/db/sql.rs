@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Double, Nullable, Text};
 use super::conn::{Connection, ConnectionBackend};
 use super::error::{DbError, Doing};
 use super::url::Backend;
+use crate::domain::Stamp;
 
 /// A statement with its values.
 pub struct Sql {
@@ -111,6 +112,11 @@ impl Sql {
         }
         query
     }
+}
+
+/// A time as it was stored: it was checked then.
+pub(super) fn stored(time: chrono::NaiveDateTime) -> Stamp {
+    Stamp::from_datetime(time.and_utc()).unwrap_or_default()
 }
 
 /// `?` to `$1`, `$2` … No statement of ours holds a question mark in a text.

@@ -6,7 +6,7 @@ pub mod prices;
 pub mod quotes;
 pub mod runs;
 
-use super::sql::Sql;
+use super::sql::{Sql, stored as stamp};
 use super::url::Backend;
 use crate::domain::Stamp;
 
@@ -53,9 +53,4 @@ impl Part {
         let times = [self.from, self.to, self.after].into_iter().flatten();
         sql.bind_all(times.map(|at| format!("{at}{rest}"))).bind(self.limit)
     }
-}
-
-fn stamp(moment: chrono::NaiveDateTime) -> Stamp {
-    // Stored ones were checked.
-    Stamp::from_datetime(moment.and_utc()).unwrap_or_default()
 }
