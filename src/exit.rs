@@ -105,7 +105,7 @@ fn of_files(err: &FilesError) -> Exit {
     match err {
         FilesError::Full { .. } | FilesError::Busy { .. } => Exit::TryLater,
         FilesError::Folder { .. } | FilesError::Manifest { .. } => Exit::Config,
-        FilesError::Io { .. } | FilesError::Parquet { .. } | FilesError::Thread => Exit::No,
+        FilesError::Reader { .. } | FilesError::Io { .. } | FilesError::Parquet { .. } | FilesError::Thread => Exit::No,
     }
 }
 

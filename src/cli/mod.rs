@@ -216,7 +216,8 @@ pub fn main() -> ExitCode {
     let exit = outcome.exit;
     // A page that was asked for is what there is to say.
     let quiet = cli.global.quiet && !matches!(cli.command, Command::Completions(_) | Command::Man(_));
-    output::print(&outcome, cli.global.output, quiet);
+    let stdout_is_taken = matches!(&cli.command, Command::Export(args) if args.is_piped());
+    output::print(&outcome, cli.global.output, quiet, stdout_is_taken);
     exit.into()
 }
 

@@ -102,19 +102,20 @@ pub fn sentence(err: &anyhow::Error) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// Prints the result, and an error once. A reader that went away is no failure of the run.
-pub fn print(outcome: &Outcome, output: Output, quiet: bool) {
+/// Prints the result, and an error once; beside it where the standard output is the command's rows. A reader
+/// that went away is no failure of the run.
+pub fn print(outcome: &Outcome, output: Output, quiet: bool, stdout_is_taken: bool) {
     if let Some(error) = &outcome.report.error {
         let _ = writeln!(io::stderr(), "coinetl: {error}");
     }
-    let mut stdout = io::stdout().lock();
+    let mut out: Box<dyn Write> = if stdout_is_taken { Box::new(io::stderr()) } else { Box::new(io::stdout().lock()) };
     let _ = match output {
         Output::Json => match serde_json::to_string(&outcome.report) {
-            Ok(json) => writeln!(stdout, "{json}"),
+            Ok(json) => writeln!(out, "{json}"),
             Err(err) => writeln!(io::stderr(), "coinetl: the result can't be written as JSON: {err}"),
         },
         Output::Text if quiet || outcome.text.is_empty() => Ok(()),
-        Output::Text => writeln!(stdout, "{}", outcome.text),
+        Output::Text => writeln!(out, "{}", outcome.text),
     };
-    let _ = stdout.flush();
+    let _ = out.flush();
 }

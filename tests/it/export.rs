@@ -220,7 +220,7 @@ fn csv_rows(path: &Path) -> (Vec<String>, Vec<Vec<Cell>>) {
     (names, rows)
 }
 
-fn parquet_rows(path: &Path) -> (Vec<String>, Vec<Vec<Cell>>) {
+pub fn parquet_rows(path: &Path) -> (Vec<String>, Vec<Vec<Cell>>) {
     let file = std::fs::File::open(path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
     let reader = SerializedFileReader::new(file).unwrap();
     let names: Vec<String> =

@@ -22,6 +22,7 @@ mod day;
 mod db_setup;
 mod doctor;
 mod export;
+mod export_pipe;
 mod faults;
 mod frozen_broker;
 mod gaps;

@@ -1,7 +1,10 @@
 //! `export`: what is stored, as CSV or Parquet files, as it was at one moment.
 
+mod flow;
+mod folder;
+mod pipe;
 mod rates;
-mod work;
+mod request;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::ValueEnum;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::output::{Outcome, Report};
 use super::{Context, heartbeat, stop};
@@ -19,10 +22,13 @@ use crate::db::runs::Status;
 use crate::db::{Session, migrate};
 use crate::domain::{Stamp, Timeframe};
 use crate::exit::{Exit, UsageError};
-use crate::sinks::files::Format;
 use crate::sinks::files::folder::{Folder, MANIFEST};
+use crate::sinks::files::{Format, Whole};
 
-pub use work::{Done, Request, write};
+use pipe::Piped;
+
+pub use folder::{Done, write};
+pub use request::Request;
 
 /// What an export of all sources is recorded under.
 pub const ALL: &str = "all";
@@ -35,7 +41,7 @@ pub struct Args {
     /// Form of the files
     #[arg(long, value_enum)]
     format: FileFormat,
-    /// Folder for the files; made if it is not there
+    /// Folder for the files, made if it is not there; - writes one stream to the standard output
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Only candles (or windows) of these lengths, such as 1h,1d
@@ -99,6 +105,11 @@ impl Args {
             What::Quotes => "export quotes",
             What::QuoteWindows => "export quote-windows",
         }
+    }
+
+    /// Whether the rows go to the standard output, and what is told of them elsewhere.
+    pub fn is_piped(&self) -> bool {
+        self.out.as_os_str() == "-"
     }
 
     fn request(&self, source: Option<String>) -> Result<Request, UsageError> {
@@ -175,6 +186,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     // What is wrong with the options is told first.
     let mut request = args.request(None)?;
+    if args.is_piped() {
+        pipe::check(&request)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let asked_to_stop = Arc::new(AtomicBool::new(false));
     let (entered, flag) = (runtime.enter(), asked_to_stop.clone());
@@ -188,41 +202,36 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let mut opened = migrate::open_current(database)?;
     let source = context.stored_source(&mut opened.conn)?;
     request.selection.source = source.clone();
-    let folder = Folder::open(&args.out, context.wait)?;
+    let place = if args.is_piped() { None } else { Some(Folder::open(&args.out, context.wait)?) };
     let mut session = Session::begin(opened, args.name(), source.as_deref().unwrap_or(ALL), context.wait)?;
     let mut report = Report::new(args.name(), session.source());
     report.run_id = Some(session.run_id());
     let beating = heartbeat::start(database, session.lease().clone());
-    let result = session
-        .batch(|batch| export::fence_given_up(batch.conn))
-        .map_err(anyhow::Error::from)
-        .and_then(|_| write(database, &folder, &request, &asked_to_stop));
+    let result = session.batch(|batch| export::fence_given_up(batch.conn)).map_err(anyhow::Error::from).and_then(
+        |_| match &place {
+            Some(folder) => Ok(Exported::into(folder, write(database, folder, &request, &asked_to_stop)?)),
+            None => Ok(Exported::through(request.dataset(), pipe::write(database, &request, &asked_to_stop)?)),
+        },
+    );
     drop(beating);
     let (mut ended, mut text) = (Ended::well(), String::new());
     match result {
-        Ok(done) => {
-            let Done { rows, files, dataset, unknown } = &done;
+        Ok(Exported { rows, unknown, told, text: said }) => {
             let counted = session.batch(|batch| {
-                batch.tally.read = *rows as i64;
-                batch.tally.written = *rows as i64;
+                batch.tally.read = rows as i64;
+                batch.tally.written = rows as i64;
                 batch.tally.absent = unknown.len() as i64;
                 Ok(())
             });
             if let Err(err) = counted {
-                // The files are there all the same.
+                // The rows are out all the same.
                 ended = Ended { status: Status::Partial, ..Ended::failed(&err.into(), false) };
             } else if !unknown.is_empty() {
                 let why = format!("no coin has the id {}; the others are exported", unknown.join(", "));
                 ended = Ended { status: Status::Partial, exit: Exit::Partial, error: Some(why) };
             }
-            report.more.insert("files".into(), json!(files));
-            report.more.insert("dataset".into(), json!(dataset));
-            text = format!(
-                "{dataset}: {rows} rows in {} file(s) in {} ({:.1} s)",
-                files.len(),
-                folder.path().display(),
-                started.elapsed().as_secs_f64()
-            );
+            report.more = told;
+            text = format!("{said} ({:.1} s)", started.elapsed().as_secs_f64());
         }
         Err(err) => {
             ended = Ended::failed(&err, false);
@@ -230,9 +239,38 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         }
     }
     let exit = ending::record(&mut session, ended, &mut report);
-    report.more.insert("out".into(), json!(folder.path()));
-    report.more.insert("manifest".into(), json!(folder.path().join(MANIFEST)));
+    report.more.insert("out".into(), json!(args.out));
+    if let Some(folder) = &place {
+        report.more.insert("manifest".into(), json!(folder.path().join(MANIFEST)));
+    }
     report.seconds = started.elapsed().as_secs_f64();
     let text = if report.error.is_some() { String::new() } else { text };
     Ok(Outcome::new(exit, report, text))
+}
+
+/// What was exported, wherever it went.
+struct Exported {
+    rows: u64,
+    unknown: Vec<String>,
+    told: serde_json::Map<String, Value>,
+    text: String,
+}
+
+impl Exported {
+    fn into(folder: &Folder, Done { rows, files, dataset, unknown }: Done) -> Exported {
+        let text = format!("{dataset}: {rows} rows in {} file(s) in {}", files.len(), folder.path().display());
+        let told = [("files".to_owned(), json!(files)), ("dataset".to_owned(), json!(dataset))];
+        Exported { rows, unknown, told: told.into_iter().collect(), text }
+    }
+
+    fn through(dataset: String, Piped { rows, whole: Whole { bytes, sha256 }, unknown }: Piped) -> Exported {
+        let text = format!("{dataset}: {rows} rows to the standard output");
+        let told = [
+            ("files".to_owned(), json!([])),
+            ("dataset".to_owned(), json!(dataset)),
+            ("bytes".to_owned(), json!(bytes)),
+            ("sha256".to_owned(), json!(sha256)),
+        ];
+        Exported { rows, unknown, told: told.into_iter().collect(), text }
+    }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use super::error::{At, FilesError};
-use super::temporary::{Temporary, Whole};
+use super::out::{Out, Whole};
 use crate::domain::rows::{Cell, Field, Kind, Rows};
 use crate::domain::{Micros, Stamp};
 
@@ -12,14 +12,14 @@ use crate::domain::{Micros, Stamp};
 const BUFFER: usize = 64 << 10;
 
 pub struct CsvFile {
-    out: Temporary,
+    out: Out,
     fields: Vec<Field>,
     line: Vec<u8>,
 }
 
 impl CsvFile {
     /// Begins a file with the line of names.
-    pub fn begin(out: Temporary, fields: &[Field]) -> CsvFile {
+    pub fn begin(out: Out, fields: &[Field]) -> CsvFile {
         let mut line = Vec::with_capacity(BUFFER + 4096);
         let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
         line.extend_from_slice(names.join(",").as_bytes());

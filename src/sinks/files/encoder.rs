@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::csv::CsvFile;
 use super::error::FilesError;
+use super::out::{Out, Whole};
 use super::parquet::{About, ParquetFile};
-use super::temporary::{Temporary, Whole};
 use crate::domain::rows::{Field, Rows};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub enum Encoder {
 }
 
 impl Encoder {
-    pub fn begin(format: Format, out: Temporary, fields: &[Field], about: &About) -> Result<Encoder, FilesError> {
+    pub fn begin(format: Format, out: Out, fields: &[Field], about: &About) -> Result<Encoder, FilesError> {
         Ok(match format {
             Format::Csv => Encoder::Csv(Box::new(CsvFile::begin(out, fields))),
             Format::Parquet => Encoder::Parquet(Box::new(ParquetFile::begin(out, fields, about)?)),

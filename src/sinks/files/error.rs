@@ -13,6 +13,8 @@ pub enum FilesError {
     Busy { path: String },
     #[error("{path} is not what an export left behind ({why}); move it away, or choose another folder with --out")]
     Manifest { path: String, why: String },
+    #[error("whoever read {path} went away; what was read is not the whole export")]
+    Reader { path: String },
     #[error("{path}: {why}")]
     Io { path: String, why: String },
     #[error("{path} can't be written as Parquet: {why}")]
@@ -25,6 +27,7 @@ impl FilesError {
     pub fn of(path: &Path, err: &io::Error) -> FilesError {
         let path = path.display().to_string();
         match err.kind() {
+            io::ErrorKind::BrokenPipe => FilesError::Reader { path },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FilesError::Full { path },
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem

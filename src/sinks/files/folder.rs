@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{At, FilesError};
 use super::manifest::{FORMAT, Manifest, VERSION};
-use super::temporary::{self, Temporary};
+use super::out::{self, Out};
 
 pub const MANIFEST: &str = "manifest.json";
 /// What is ours alone; readers of data leave out what begins with a dot.
@@ -85,12 +85,12 @@ impl Folder {
     }
 
     /// Begins a file at a place from the folder on.
-    pub fn begin(&self, name: &str) -> Result<Temporary, FilesError> {
+    pub fn begin(&self, name: &str) -> Result<Out, FilesError> {
         let path = self.path.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).at(&path)?;
         }
-        Temporary::begin(&path)
+        Out::temporary(&path)
     }
 
     /// Gives whole files their names, makes this the manifest, and removes what is no longer wanted.
@@ -134,7 +134,7 @@ impl Folder {
     fn carry_out(&self, commit: &Commit) -> Result<(), FilesError> {
         for name in &commit.named {
             let path = self.path.join(name);
-            match fs::rename(temporary::of(&path), &path) {
+            match fs::rename(out::of(&path), &path) {
                 // It has its name already.
                 Err(err) if err.kind() == std::io::ErrorKind::NotFound && path.exists() => {}
                 renamed => renamed.at(&path)?,
@@ -170,7 +170,7 @@ impl Folder {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = entry.path();
             // What is no plain file was not made by an export.
-            if temporary::is_temporary(&name) && entry.file_type().at(&path)?.is_file() {
+            if out::is_temporary(&name) && entry.file_type().at(&path)?.is_file() {
                 fs::remove_file(&path).at(&path)?;
             } else if deeper && (name == OURS || name.starts_with("day=")) && path.is_dir() {
                 self.sweep(&path, false)?;
@@ -190,7 +190,7 @@ impl Folder {
             .map_err(|err| FilesError::Io { path: name.to_owned(), why: err.to_string() })?;
         out.write_all(&text).and_then(|()| out.write_all(b"\n")).at(&path)?;
         out.end()?;
-        fs::rename(temporary::of(&path), &path).at(&path)?;
+        fs::rename(out::of(&path), &path).at(&path)?;
         sync_parent(&path)
     }
 }

@@ -8,12 +8,12 @@ mod encoder;
 mod error;
 pub mod folder;
 pub mod manifest;
+pub mod out;
 pub mod parquet;
 pub mod seen;
 pub mod sort;
-pub mod temporary;
 pub mod writer;
 
-pub use encoder::Format;
+pub use encoder::{Encoder, Format};
 pub use error::FilesError;
-pub use temporary::Whole;
+pub use out::Whole;

@@ -17,7 +17,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, Type};
 
 use super::error::FilesError;
-use super::temporary::{Temporary, Whole};
+use super::out::{Out, Whole};
 use crate::db::export::ROWS_AT_ONCE;
 use crate::domain::rows::{Column, Field, Kind, Rows, Values};
 
@@ -34,7 +34,7 @@ pub struct About {
 }
 
 pub struct ParquetFile {
-    writer: SerializedFileWriter<Temporary>,
+    writer: SerializedFileWriter<Out>,
     path: std::path::PathBuf,
     fields: Vec<Field>,
     /// Rows that wait until there are enough for a group.
@@ -42,7 +42,7 @@ pub struct ParquetFile {
 }
 
 impl ParquetFile {
-    pub fn begin(out: Temporary, fields: &[Field], about: &About) -> Result<ParquetFile, FilesError> {
+    pub fn begin(out: Out, fields: &[Field], about: &About) -> Result<ParquetFile, FilesError> {
         let path = out.path().to_owned();
         let failed = |err| failed(&path, err);
         let schema = schema(fields).map_err(failed)?;
@@ -84,7 +84,7 @@ impl ParquetFile {
     }
 }
 
-fn write_group(writer: &mut SerializedFileWriter<Temporary>, rows: &Rows) -> Result<(), ParquetError> {
+fn write_group(writer: &mut SerializedFileWriter<Out>, rows: &Rows) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
     for Column { values, present } in &rows.columns {
         let Some(mut column) = group.next_column()? else {

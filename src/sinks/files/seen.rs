@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::error::{At, FilesError};
+use super::out::{Out, Whole};
 use super::sort::{self, Order};
-use super::temporary::{Temporary, Whole};
 use crate::domain::rows::{Field, Rows};
 
 /// Bytes of a checksum.
@@ -44,7 +44,7 @@ impl Seen {
         remember: Remember,
         changes: bool,
         old: Option<&Path>,
-        new: Temporary,
+        new: Out,
     ) -> Result<Seen, FilesError> {
         let old = old.map(|path| Reader::open(path, changes)).transpose()?;
         let new = Some(Writer { out: new, last: Vec::new(), rows: 0 });
@@ -105,7 +105,7 @@ impl Seen {
 
 /// Keys share their beginnings with the one before.
 struct Writer {
-    out: Temporary,
+    out: Out,
     last: Vec<u8>,
     rows: u64,
 }

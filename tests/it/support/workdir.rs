@@ -205,7 +205,7 @@ impl Drop for Running {
     }
 }
 
-fn signal(pid: u32, name: &str) {
+pub fn signal(pid: u32, name: &str) {
     // The shell's own kill: not every machine has /bin/kill.
     let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
     assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");

@@ -1,40 +1,26 @@
-//! One export: rows of a snapshot, from the thread that reads them to the one that writes them.
+//! An export into a folder: whole files beside those of other exports, and a manifest of all.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::AtomicBool;
 
-use super::rates::{self, Rates};
-use crate::db::export::{ROWS_AT_ONCE, ReadError, Selection, Snapshot, Table};
+use super::flow::{self, FEW_ROWS, Flow};
+use super::rates::Rates;
+use super::request::{Request, difference, rfc3339};
+use crate::db::export::{ROWS_AT_ONCE, Selection, Snapshot, Table};
 use crate::db::{DatabaseUrl, clock};
 use crate::domain::Stamp;
-use crate::domain::rows::{Field, Rows};
+use crate::domain::rows::Field;
 use crate::exit::UsageError;
 use crate::sinks::files::folder::{Folder, pause};
-use crate::sinks::files::manifest::{
-    Asked, ColumnEntry, Dataset, FileEntry, Manifest, SeenFile, SinceLast, Window, with_run,
-};
-use crate::sinks::files::parquet::About;
+use crate::sinks::files::manifest::{Asked, ColumnEntry, Dataset, FileEntry, Manifest, SeenFile, SinceLast, with_run};
 use crate::sinks::files::seen::{Remember, Seen};
 use crate::sinks::files::sort::{Order, Sorter, Time};
 use crate::sinks::files::writer::{Files, Plan, Written};
-use crate::sinks::files::{FilesError, Format, Whole};
+use crate::sinks::files::{FilesError, Format};
 
-/// Rows on their way at once where whole row groups are not needed.
-const FEW_ROWS: usize = 8_192;
 /// What sorting keeps in memory.
 const SORT_BYTES: usize = 24 << 20;
 const SORT_BYTES_CSV: usize = 12 << 20;
-
-/// What is asked for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub selection: Selection,
-    pub format: Format,
-    pub by_day: bool,
-    pub since_last: bool,
-    pub in_currency: Option<String>,
-}
 
 /// What was exported.
 #[derive(Debug)]
@@ -46,13 +32,9 @@ pub struct Done {
     pub unknown: Vec<String>,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("stopped by a signal; nothing of this export is left behind")]
-struct Interrupted;
-
 /// Exports what is asked for into the folder, or nothing.
 pub fn write(url: &DatabaseUrl, folder: &Folder, request: &Request, stop: &AtomicBool) -> anyhow::Result<Done> {
-    let written = Export::begin(url, folder, request, stop)?.write(url);
+    let written = Export::begin(url, folder, request, stop)?.write();
     if written.is_err() {
         // A disk that is full should not stay so because of us; what can't be removed is the next one's.
         let _ = folder.discard();
@@ -68,6 +50,7 @@ struct Export<'a> {
     asked: Asked,
     plan: Plan,
     order: Order,
+    rates: Option<Rates>,
     snapshot: Snapshot,
     now: Stamp,
     open_runs: BTreeSet<i64>,
@@ -123,33 +106,39 @@ impl<'a> Export<'a> {
             open_runs = snapshot.open_runs()?;
             ended_runs = snapshot.ended_runs(&open_runs)?;
         }
-        let fields = match &request.in_currency {
-            Some(_) => rates::fields(table),
-            None => table.fields().to_vec(),
-        };
-        let columns: Vec<usize> = table.order().iter().filter_map(|name| table.at(name)).collect();
+        let (fields, rates) = flow::columns(url, request)?;
         let time = table.at(table.time()).map(|column| Time { column, kind: table.fields()[column].kind });
         let plan = Plan {
             dataset,
             format: request.format,
-            about: About { order: columns.clone(), metadata: metadata(request, &asked) },
+            about: request.about(),
             fields,
             by_day: time.filter(|_| request.by_day),
             part: since.next_part,
             adds,
         };
-        let order = Order { day: None, columns };
-        Ok(Export { folder, request, stop, manifest, asked, plan, order, snapshot, now, open_runs, ended_runs, since })
+        let order = Order { day: None, columns: request.order() };
+        Ok(Export {
+            folder,
+            request,
+            stop,
+            manifest,
+            asked,
+            plan,
+            order,
+            rates,
+            snapshot,
+            now,
+            open_runs,
+            ended_runs,
+            since,
+        })
     }
 
-    fn write(mut self, url: &DatabaseUrl) -> anyhow::Result<Done> {
+    fn write(mut self) -> anyhow::Result<Done> {
         let selection = &self.request.selection;
         let unknown = self.snapshot.unknown_ids(selection)?;
         let seen = self.begin_seen()?;
-        let rates = match &self.request.in_currency {
-            Some(currency) => Some(Rates::new(url, selection.table, currency)?),
-            None => None,
-        };
         let is_parquet = self.request.format == Format::Parquet;
         let limit = if is_parquet { SORT_BYTES } else { SORT_BYTES_CSV };
         let sorter =
@@ -162,51 +151,32 @@ impl<'a> Export<'a> {
             (self.plan.adds && selection.table.is_of_coins()).then(|| sorter(selection.table.fields(), &self.order));
         let whole_groups = is_parquet && by_day.is_none() && by_run.is_none();
         self.snapshot.set_rows_at_once(if whole_groups { ROWS_AT_ONCE } else { FEW_ROWS });
-        let (to_files, rows_to_write) = sync_channel::<Rows>(1);
-        let (folder, plan) = (self.folder, self.plan.clone());
-        let mut flow = Flow { stop: self.stop, seen, rates, by_day, to_files, table: selection.table, failed: None };
-        let (read, written) = std::thread::scope(|scope| {
-            let plan = &plan;
-            let writing = scope.spawn(move || -> Result<Vec<Written>, FilesError> {
+        let (folder, plan, rates) = (self.folder, &self.plan, self.rates.take());
+        let ((runs, seen), files) = flow::in_two_threads(
+            |to_files| {
+                let mut flow = Flow {
+                    stop: self.stop,
+                    table: selection.table,
+                    seen: Some(seen),
+                    rates,
+                    by_day,
+                    to_files,
+                    failed: None,
+                };
+                let (done, open) = (&self.since.runs, &self.open_runs);
+                let runs = read(&mut self.snapshot, selection, done, open, plan.adds, by_run, &mut flow)?;
+                // Nobody has to keep old versions of rows for us while the files are finished.
+                self.snapshot.end()?;
+                Ok((runs, flow.end()?.ok_or(FilesError::Thread)?))
+            },
+            |rows_to_write| {
                 let mut files = Files::new(folder, plan);
                 for rows in rows_to_write {
                     files.write(&rows)?;
                 }
                 files.end()
-            });
-            let read = read(
-                &mut self.snapshot,
-                selection,
-                &self.since.runs,
-                &self.open_runs,
-                self.plan.adds,
-                by_run,
-                &mut flow,
-            );
-            let read = match read {
-                // Nobody has to keep old versions of rows for us while the files are finished.
-                Ok(runs) => match self.snapshot.end() {
-                    Ok(()) => flow.end().map(|seen| (runs, seen)),
-                    Err(err) => Err(err.into()),
-                },
-                Err(err) => {
-                    // The other thread waits for rows as long as there is somebody to send them.
-                    drop(flow);
-                    Err(err)
-                }
-            };
-            (read, writing.join())
-        });
-        let written = match written {
-            Ok(written) => written,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        let (files, (runs, seen)) = match (read, written) {
-            // What stopped the one side is what the other has to tell.
-            (_, Err(err)) => return Err(err.into()),
-            (Err(err), _) => return Err(err),
-            (Ok(read), Ok(files)) => (files, read),
-        };
+            },
+        )?;
         // Those without rows as well: what is left between the stretches has to be looked at each time.
         let ended = std::mem::take(&mut self.ended_runs);
         runs.into_iter().chain(ended).for_each(|run_id| with_run(&mut self.since.runs, run_id));
@@ -325,104 +295,6 @@ fn read(
     Ok(runs)
 }
 
-/// The way of the rows, behind the database: what was exported already is left out, amounts are converted,
-/// days are put together, files are written.
-struct Flow<'a> {
-    stop: &'a AtomicBool,
-    seen: Seen,
-    rates: Option<Rates>,
-    by_day: Option<Sorter>,
-    to_files: SyncSender<Rows>,
-    table: Table,
-    failed: Option<anyhow::Error>,
-}
-
-impl Flow<'_> {
-    /// False when no more rows are wanted.
-    fn take(&mut self, rows: Rows) -> bool {
-        if self.is_stopped() {
-            return self.fail(Interrupted.into());
-        }
-        match self.pass(rows) {
-            Ok(goes_on) => goes_on,
-            Err(err) => self.fail(err),
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    fn fail(&mut self, err: anyhow::Error) -> bool {
-        self.failed = Some(err);
-        false
-    }
-
-    fn pass(&mut self, rows: Rows) -> anyhow::Result<bool> {
-        let rows = self.seen.only_new(rows, self.table.fields())?;
-        if rows.is_empty() {
-            return Ok(true);
-        }
-        let rows = match &mut self.rates {
-            Some(rates) => rates.convert(&rows)?,
-            None => rows,
-        };
-        match &mut self.by_day {
-            Some(sorter) => sorter.push(&rows).map(|()| true).map_err(Into::into),
-            // Nobody takes them when the other side failed, which it tells itself.
-            None => Ok(self.to_files.send(rows).is_ok()),
-        }
-    }
-
-    fn check(&mut self, read: Result<(), ReadError>) -> anyhow::Result<()> {
-        match (self.failed.take(), read) {
-            (Some(err), _) => Err(err),
-            (None, Err(ReadError::Database(err))) => Err(err.into()),
-            (None, Err(ReadError::Stopped)) if self.is_stopped() => Err(Interrupted.into()),
-            (None, Err(ReadError::Stopped)) => Err(FilesError::Thread.into()),
-            (None, Ok(())) => Ok(()),
-        }
-    }
-
-    /// Sends what was held back, and ends the list of what was exported: its rows and its sum.
-    fn end(mut self) -> anyhow::Result<(u64, Whole)> {
-        if let Some(sorter) = self.by_day.take() {
-            let (to_files, stop) = (&self.to_files, self.stop);
-            sorter.finish(&mut |rows| Ok(!stop.load(Ordering::Relaxed) && to_files.send(rows).is_ok()))?;
-            if self.is_stopped() {
-                return Err(Interrupted.into());
-            }
-        }
-        Ok(self.seen.end()?)
-    }
-}
-
-impl Request {
-    /// What its files are called.
-    pub fn dataset(&self) -> String {
-        let Selection { table, timeframes, .. } = &self.selection;
-        let lengths: String = timeframes.iter().map(|timeframe| format!("-{timeframe}")).collect();
-        format!("{}{lengths}.{}", table.name(), self.format.extension())
-    }
-
-    fn asked(&self) -> Asked {
-        let Selection { timeframes, source, ids, pairs, top, vs, from, to, .. } = &self.selection;
-        let time = |stamp: &Option<Stamp>| stamp.map(|stamp| rfc3339(&stamp.to_string()));
-        Asked {
-            format: self.format,
-            partition_by: self.by_day.then(|| "day".to_owned()),
-            timeframes: timeframes.iter().map(|timeframe| timeframe.name().to_owned()).collect(),
-            source: source.clone(),
-            ids: ids.clone(),
-            pairs: pairs.clone(),
-            top: *top,
-            vs: vs.clone(),
-            window: Window { from: time(from), to: time(to) },
-            in_currency: self.in_currency.clone(),
-        }
-    }
-}
-
 /// Whoever reads all days of a folder must find rows of one kind.
 fn refuse_to_mix(manifest: &Manifest, dataset: &str, request: &Request, folder: &Folder) -> Result<(), UsageError> {
     let other = manifest
@@ -436,38 +308,4 @@ fn refuse_to_mix(manifest: &Manifest, dataset: &str, request: &Request, folder: 
         ))),
         None => Ok(()),
     }
-}
-
-/// Which options are not the same.
-fn difference(before: &Asked, now: &Asked) -> String {
-    let (Ok(serde_json::Value::Object(before)), Ok(serde_json::Value::Object(now))) =
-        (serde_json::to_value(before), serde_json::to_value(now))
-    else {
-        return String::new();
-    };
-    let differing = before.iter().filter(|(name, value)| now.get(*name) != Some(value));
-    differing.map(|(name, value)| format!("{name} was {value}")).collect::<Vec<_>>().join(", ")
-}
-
-fn metadata(request: &Request, asked: &Asked) -> Vec<(String, String)> {
-    let open = |time: &Option<String>| time.clone().unwrap_or_default();
-    let mut metadata = vec![
-        ("coinetl.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("coinetl.table".to_owned(), request.selection.table.name().to_owned()),
-        ("coinetl.source".to_owned(), asked.source.clone().unwrap_or_else(|| super::ALL.to_owned())),
-        ("coinetl.from".to_owned(), open(&asked.window.from)),
-        ("coinetl.to".to_owned(), open(&asked.window.to)),
-    ];
-    if !asked.timeframes.is_empty() {
-        metadata.push(("coinetl.timeframes".to_owned(), asked.timeframes.join(",")));
-    }
-    if let Some(currency) = &asked.in_currency {
-        metadata.push(("coinetl.in_currency".to_owned(), currency.clone()));
-    }
-    metadata
-}
-
-/// `2026-05-19 08:47:57.580` as RFC 3339.
-fn rfc3339(text: &str) -> String {
-    format!("{}Z", text.replacen(' ', "T", 1))
 }
