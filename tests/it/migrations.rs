@@ -63,6 +63,18 @@ fn the_three_schemas_are_the_same() {
     }
 }
 
+/// Stored rows stay readable, and what other connections know of the schema is not out of date.
+#[test]
+fn sqlite_s_checks_are_said_anew() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    let checks = "SELECT COUNT(*) FROM sqlite_master WHERE sql LIKE '%origin = ''source'' OR%' OR sql LIKE '%state = ''full'' OR%'";
+    assert_eq!(db.number(checks), 2);
+    assert_eq!(db.lines("PRAGMA integrity_check"), ["ok"]);
+    let plan = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'changed'";
+    assert_eq!(db.number(plan), 0);
+}
+
 fn same(one: &BTreeSet<String>, other: &BTreeSet<String>) {
     let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>().join("\n  ");
     assert!(one == other, "only here:\n  {}\nonly there:\n  {}", only(one, other), only(other, one));
@@ -76,6 +88,10 @@ fn what_the_schema_forbids_is_refused(db: &TestDb) {
         format!("INSERT INTO prices (asset_id, vs_currency, observed_at, run_id) VALUES ({asset}, 'usd', {T}, {run})")
     };
     db.execute(&price(1, 1));
+    let candle = |origin: &str| {
+        format!("INSERT INTO candles VALUES (1, 'usd', '1d', {T}, 1, 1, 1, 1, 1, 1, 1, 1, '{origin}', TRUE, 1)")
+    };
+    db.execute(&candle("archive"));
     for forbidden in [
         format!("INSERT INTO runs (command, source, started_at, status) VALUES ('c', 's', {T}, 'odd')"),
         format!("INSERT INTO assets VALUES (2, 's', 'a', 'b', 'b', TRUE, {T}, {T})"),
@@ -86,6 +102,8 @@ fn what_the_schema_forbids_is_refused(db: &TestDb) {
             "INSERT INTO dead_letters (run_id, source, topic, payload, error, received_at) VALUES (9, 's', 't', 'p', 'e', {T})"
         ),
         "INSERT INTO absences VALUES (9, 'usd', 0)".to_owned(),
+        candle("odd"),
+        format!("INSERT INTO coverage VALUES (1, 'usd', '1d', {T}, {T}, 'odd', NULL, 1)"),
     ] {
         // SQLite checks foreign keys only where a connection asks for it.
         let strict = if db.backend() == Backend::Sqlite { "PRAGMA foreign_keys = ON; " } else { "" };
