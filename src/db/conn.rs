@@ -13,6 +13,9 @@ use super::url::{Backend, DatabaseUrl, without_password};
 pub type Connection = AnyConnection;
 pub type ConnectionBackend = <AnyConnection as diesel::Connection>::Backend;
 
+/// How long a statement waits for another writer, on PostgreSQL.
+pub const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
+
 /// Whether a database that is not there may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {
@@ -123,9 +126,11 @@ fn server_connection(backend: Backend, url: &url::Url) -> Result<AnyConnection, 
             let conn = diesel::PgConnection::establish(url.as_str()).map_err(|err| Refusal(err.to_string()))?;
             let mut conn = AnyConnection::Postgres(conn);
             // A stopped owner must not hold its row locks longer than its lease.
-            let settings = "SET TIME ZONE 'UTC'; SET lock_timeout = '10s'; SET client_min_messages = warning; \
-                            SET idle_in_transaction_session_timeout = '15s'";
-            conn.batch_execute(settings).map_err(|err| Refusal(err.to_string()))?;
+            let settings = format!(
+                "SET TIME ZONE 'UTC'; {LOCK_TIMEOUT}; SET client_min_messages = warning; \
+                 SET idle_in_transaction_session_timeout = '15s'"
+            );
+            conn.batch_execute(&settings).map_err(|err| Refusal(err.to_string()))?;
             Ok(conn)
         }
         _ => Err(Refusal(String::new())),

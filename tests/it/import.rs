@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection;
 use rand::RngExt;
 use serde_json::Value;
 
@@ -18,6 +19,7 @@ on_every_database!(
     rows_that_can_t_be_used_are_kept_once,
     a_killed_import_ends_like_an_undisturbed_one,
     recorded_files_are_stored_bit_for_bit,
+    an_empty_table_is_filled_without_its_indexes,
 );
 on_every_database!(bare: a_new_database_is_filled_once);
 
@@ -336,6 +338,47 @@ fn indexes_are_there_again_at_the_end() {
     assert_eq!(db.lines(indexes), migrated);
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 30 * 4_000);
     assert_eq!(db.lines("PRAGMA integrity_check"), ["ok"]);
+}
+
+/// On the servers as well, which keep them where there are rows.
+fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
+    let indexes = match db.backend() {
+        Backend::Sqlite => "SELECT name FROM pragma_index_list('candles') WHERE origin = 'c' ORDER BY name",
+        Backend::Mysql => {
+            "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = DATABASE()
+             AND table_name = 'candles' AND index_name <> 'PRIMARY' ORDER BY index_name"
+        }
+        Backend::Postgres => {
+            "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = 'candles'
+             AND indexname <> 'candles_pkey' ORDER BY indexname"
+        }
+    };
+    let migrated = ["candles_by_run", "candles_by_time"];
+    assert_eq!(db.lines(indexes), migrated);
+    db.workdir().write("h.csv", &history(12, 4_000));
+    let die = || {
+        db.coinetl(&["import", "h.csv"]).env("COINETL_TEST_DIE_AT", "after-import-batch").run();
+        db.execute("DELETE FROM leases");
+    };
+    die();
+    assert!(db.lines(indexes).is_empty(), "they are not there while an empty table is filled");
+    // By `db-setup`, and by the next import.
+    db.setup();
+    assert_eq!(db.lines(indexes), migrated);
+    db.execute("DELETE FROM candles");
+    db.execute("DELETE FROM import_positions");
+    die();
+    db.coinetl(&["import", "h.csv"]).run().expect(0);
+    assert_eq!(db.lines(indexes), migrated);
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
+    // Somebody looks at the empty table, and does not stop: the import goes on all the same.
+    db.execute("DELETE FROM candles");
+    let mut reader = db.open().conn;
+    reader.batch_execute("BEGIN; SELECT COUNT(*) FROM candles").unwrap();
+    db.coinetl(&["import", "h.csv"]).run().expect(0);
+    drop(reader);
+    assert_eq!(db.lines(indexes), migrated);
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
 }
 
 /// A signal ends it behind a batch, with the place, and gives the lease back; a pipe nobody writes to does not hold it.
