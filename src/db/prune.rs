@@ -134,13 +134,7 @@ pub fn prices(
 /// Remembers before which moment the observations of these assets' sources are gone.
 fn record(batch: &mut Batch<'_>, source: Option<&str>, first: i64, last: i64, cutoff: Stamp) -> Result<(), DbError> {
     let backend = batch.conn.backend();
-    let later = match backend {
-        Backend::Mysql => "ON DUPLICATE KEY UPDATE before_time = GREATEST(before_time, VALUES(before_time))",
-        Backend::Sqlite | Backend::Postgres => {
-            "ON CONFLICT (source) DO UPDATE SET before_time = excluded.before_time \
-             WHERE excluded.before_time > pruned.before_time"
-        }
-    };
+    let later = state::later(backend);
     let insert = format!(
         "INSERT INTO pruned (source, before_time) SELECT DISTINCT source, {} FROM assets WHERE id BETWEEN ? AND ?{} {later}",
         backend.stamp(),

@@ -3,7 +3,7 @@
 //! A candle of a timeframe is made of the real bars of shorter timeframes, the longest of them where
 //! they overlap, and of the observations that no such bar covers. Candles that were folded here are
 //! no pieces of others: a day is folded of what its hours were folded of. Only where pieces were deleted
-//! are they the better witnesses, so what they come to is told beside.
+//! are they the better witnesses, so what they come to, with the pieces outside of them, is told beside.
 
 use super::candle::Fold;
 use super::{Bar, Stamp, Timeframe};
@@ -21,7 +21,7 @@ pub struct Roller<K> {
     end: Stamp,
     fold: Option<Fold>,
     kept: Option<K>,
-    /// The same of real bars and folded candles.
+    /// The same of real bars and folded candles, and of observations outside of both; `None` without any.
     rolled_to: Stamp,
     rolled: Option<Fold>,
 }
@@ -33,7 +33,7 @@ pub struct Settled<K> {
     /// `None` where there was no piece.
     pub bar: Option<Bar>,
     pub kept: Option<K>,
-    /// What the shorter candles come to, real ones and folded ones.
+    /// What the shorter candles come to, real ones and folded ones, with the observations outside of them.
     pub rolled: Option<Bar>,
 }
 
@@ -60,7 +60,9 @@ impl<K> Roller<K> {
     pub fn point(&mut self, at: Stamp, price: f64, market_cap: Option<f64>) -> Option<Settled<K>> {
         let settled = self.advance(at);
         if at >= self.covered {
-            self.take(at, &Bar::of_price(price, market_cap));
+            let fold = Fold::of(at, &Bar::of_price(price, market_cap));
+            merge(&mut self.fold, &fold);
+            self.witness(at, &fold);
         }
         settled
     }
@@ -71,8 +73,18 @@ impl<K> Roller<K> {
         let settled = self.advance(fold.opens());
         if fold.opens() >= self.covered {
             merge(&mut self.fold, fold);
+            self.witness(fold.opens(), fold);
         }
         settled
+    }
+
+    /// Adds observations to what the shorter candles come to, if there are any and none covers them.
+    fn witness(&mut self, at: Stamp, fold: &Fold) {
+        if let Some(rolled) = &mut self.rolled
+            && at >= self.rolled_to
+        {
+            rolled.merge(fold);
+        }
     }
 
     /// Takes in a real bar. One that is not shorter than the timeframe is no piece of it, and one that
@@ -91,6 +103,8 @@ impl<K> Roller<K> {
         let settled = self.advance(open_time);
         if self.is_part(timeframe, open_time) && open_time >= self.rolled_to {
             self.rolled_to = timeframe.end(open_time);
+            // With all that came before the first of them.
+            self.rolled = self.rolled.take().or(self.fold);
             add(&mut self.rolled, open_time, bar);
         }
         settled
@@ -327,7 +341,8 @@ mod tests {
     fn folded_candles_are_no_pieces_and_are_told_beside() {
         let mut roller = Roller::<()>::new(Timeframe::D1);
         let bar = |price: f64, samples| Bar { samples, ..Bar::of_price(price, None) };
-        // The hour knows what its minutes tell; the real bar covers the folded hour behind it.
+        // The hour knows what its minutes tell; the real bar covers the folded hour behind it; the last price
+        // is outside of all.
         roller.rolled(Timeframe::H1, at(0), &bar(2.0, Some(60)));
         roller.rolled(Timeframe::M1, at(0), &bar(9.0, Some(1)));
         roller.bar(Timeframe::H6, at(360 * MINUTE), &bar(4.0, None));
@@ -337,7 +352,12 @@ mod tests {
         let settled = roller.finish().unwrap();
         let told = |bar: Bar| (bar.open, bar.high, bar.close, bar.samples);
         assert_eq!(settled.bar.map(told), Some((4.0, 5.0, 5.0, Some(2))));
-        assert_eq!(settled.rolled.map(told), Some((2.0, 4.0, 4.0, Some(61))));
+        assert_eq!(settled.rolled.map(told), Some((2.0, 5.0, 5.0, Some(62))));
+        // A price before the first of them, and one within it.
+        roller.point(at(59 * MINUTE), 1.0, None);
+        roller.rolled(Timeframe::H1, at(60 * MINUTE), &bar(2.0, Some(60)));
+        roller.point(at(61 * MINUTE), 9.0, None);
+        assert_eq!(roller.finish().unwrap().rolled.map(told), Some((1.0, 2.0, 2.0, Some(61))));
         // They are enough for an interval to be told.
         roller.rolled(Timeframe::H1, at(0), &bar(2.0, Some(60)));
         assert_eq!(roller.finish().map(|settled| (settled.bar, settled.rolled.is_some())), Some((None, true)));

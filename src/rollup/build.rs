@@ -72,7 +72,8 @@ impl Writer<'_> {
     fn flush(&mut self, built: Option<Option<i64>>) -> Result<(), DbError> {
         let Writer { session, reader, timeframes, now, pruned, changes, .. } = self;
         session.batch(|batch| {
-            changes.write(batch, *now, pruned, reader)?;
+            // What is to be looked at once more is marked, and folded when all is built.
+            let _ = changes.write(batch, *now, pruned, reader)?;
             match built {
                 Some(built) => state::save(batch, timeframes, built),
                 None => Ok(()),

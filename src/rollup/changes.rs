@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Interval, Verdict, judge};
 use crate::db::DbError;
 use crate::db::candles::{self, CandleRow};
+use crate::db::rollup::marks;
 use crate::db::rollup::read::Reader;
 use crate::db::rollup::state::{self, Pruned};
 use crate::db::session::Batch;
@@ -26,17 +27,20 @@ impl Changes {
         self.0.push((asset_id, vs_currency.clone(), timeframe, settled));
     }
 
-    /// Writes what is to be written, and counts it. May be called again when the transaction has to be.
+    /// Writes what is to be written, and counts it; whether longer candles are to be looked at once more.
+    /// May be called again when the transaction has to be.
     pub fn write(
         &self,
         batch: &mut Batch<'_>,
         now: Stamp,
         pruned: &mut Pruned,
         reader: &Reader,
-    ) -> Result<(), DbError> {
+    ) -> Result<bool, DbError> {
         // Only now: what `prune` deleted before the pieces were read must be known here.
         pruned.refresh(&mut reader.borrow_mut().conn)?;
         let (mut rows, mut gone, mut open, mut unchanged) = (Vec::new(), Vec::new(), BTreeSet::new(), 0);
+        // Where observations are gone, longer candles are made of shorter ones: of those that are stored.
+        let mut again = Vec::new();
         for (asset_id, vs_currency, timeframe, settled) in &self.0 {
             let (asset_id, timeframe) = (*asset_id, *timeframe);
             let mut verdict = judge(timeframe, settled, now, pruned.before(asset_id));
@@ -49,6 +53,11 @@ impl Changes {
                 (Verdict::Write(candle), _) => {
                     if !candle.is_final {
                         open.insert((candle.timeframe, candle.open_time));
+                    }
+                    if timeframe < Timeframe::D1
+                        && pruned.before(asset_id).is_some_and(|before| candle.open_time < before)
+                    {
+                        again.push((&**vs_currency, asset_id, candle.open_time));
                     }
                     rows.push(CandleRow { asset_id, vs_currency: vs_currency.clone(), candle });
                 }
@@ -66,7 +75,9 @@ impl Changes {
         batch.tally.written += written;
         batch.tally.updated += updated;
         batch.tally.unchanged += unchanged;
-        Ok(())
+        let is_again = !again.is_empty();
+        marks::mark(batch, again)?;
+        Ok(is_again)
     }
 
     pub fn clear(&mut self) {

@@ -23,26 +23,16 @@ const ROWS: i64 = 30_000;
 /// Folds what is marked, day by day. What is marked meanwhile may be left for the next time.
 pub fn fold_marked(session: &mut Session, url: &DatabaseUrl) -> Result<(), DbError> {
     let timeframes: Vec<Timeframe> = state::kept(session.conn())?.iter().map(|kept| kept.timeframe).collect();
-    let mut next = marks::next_day(session.conn(), None)?;
-    if next.is_none() || timeframes.is_empty() {
+    if timeframes.is_empty() || marks::next_day(session.conn(), None)?.is_none() {
         return Ok(());
     }
     let reader = RefCell::new(open(url, Absent::Fail)?);
-    let mut work = Work { timeframes, pruned: Pruned::default(), reader, coins: FEWEST, parts: Vec::new() };
-    while let Some((day, vs_currency)) = next {
-        let vs_currency: Arc<str> = vs_currency.into();
-        loop {
-            let marks = marks::of_day(session.conn(), day, &vs_currency, MARKS as i64)?;
-            let are_all = marks.len() < MARKS;
-            work.day(session, day, &vs_currency, marks)?;
-            if are_all {
-                break;
-            }
-            work.flush(session)?;
-        }
-        next = marks::next_day(session.conn(), Some((day, &vs_currency)))?;
+    let mut work =
+        Work { timeframes, pruned: Pruned::default(), reader, coins: FEWEST, parts: Vec::new(), is_again: true };
+    while std::mem::take(&mut work.is_again) {
+        work.all_days(session)?;
     }
-    work.flush(session)
+    Ok(())
 }
 
 struct Work {
@@ -53,6 +43,8 @@ struct Work {
     coins: i64,
     /// What it takes so far.
     parts: Vec<Part>,
+    /// Longer candles are to be made of what was written.
+    is_again: bool,
 }
 
 /// Some coins of a day, and their marks.
@@ -66,6 +58,24 @@ struct Part {
 }
 
 impl Work {
+    fn all_days(&mut self, session: &mut Session) -> Result<(), DbError> {
+        let mut next = marks::next_day(session.conn(), None)?;
+        while let Some((day, vs_currency)) = next {
+            let vs_currency: Arc<str> = vs_currency.into();
+            loop {
+                let marks = marks::of_day(session.conn(), day, &vs_currency, MARKS as i64)?;
+                let are_all = marks.len() < MARKS;
+                self.day(session, day, &vs_currency, marks)?;
+                if are_all {
+                    break;
+                }
+                self.flush(session)?;
+            }
+            next = marks::next_day(session.conn(), Some((day, &vs_currency)))?;
+        }
+        self.flush(session)
+    }
+
     fn day(
         &mut self,
         session: &mut Session,
@@ -105,7 +115,7 @@ impl Work {
         if parts.is_empty() {
             return Ok(());
         }
-        let rows = session.batch(|batch| {
+        let (rows, is_again) = session.batch(|batch| {
             // The marks first: what is read afterwards holds all that they tell of.
             for part in &parts {
                 marks::take(batch, &part.marks)?;
@@ -118,16 +128,17 @@ impl Work {
                     rows += self.fold(batch.raw, part.day, &part.vs_currency, segment, &mut changes)?;
                 }
             }
-            changes.write(batch, now, &mut self.pruned, &self.reader)?;
-            Ok(rows)
+            let is_again = changes.write(batch, now, &mut self.pruned, &self.reader)?;
+            Ok((rows, is_again))
         })?;
+        self.is_again |= is_again;
         self.coins = (coins * ROWS / (rows.max(1) as i64)).clamp(1, (self.coins * 4).min(MOST));
         Ok(())
     }
 
     /// Folds what is touched of some coins' day; how many rows were read for it.
     fn fold(
-        &self,
+        &mut self,
         writer: Option<&RawSqlite>,
         day: Stamp,
         vs_currency: &Arc<str>,
@@ -136,7 +147,7 @@ impl Work {
     ) -> Result<usize, DbError> {
         let hour = |number: u32| day.plus(i64::from(number) * Timeframe::H1.millis());
         let (first, end) = (hour(segment.hours.trailing_zeros()), hour(32 - segment.hours.leading_zeros()));
-        let touched: Vec<(Timeframe, Stamp, Stamp)> =
+        let mut touched: Vec<(Timeframe, Stamp, Stamp)> =
             self.timeframes.iter().map(|timeframe| (*timeframe, timeframe.floor(first), timeframe.ceil(end))).collect();
         let span = Span {
             first: segment.first,
@@ -145,6 +156,11 @@ impl Work {
             from: touched.iter().map(|(_, from, _)| *from).min().unwrap_or(first),
             to: touched.iter().map(|(.., to)| *to).max().unwrap_or(end),
         };
+        self.pruned.refresh(&mut self.reader.borrow_mut().conn)?;
+        if self.pruned.reaches(span.from) {
+            // Where observations are gone, shorter candles tell of them, all over the longest interval.
+            touched.iter_mut().for_each(|(_, from, to)| (*from, *to) = (span.from, span.to));
+        }
         let longest = self.timeframes.iter().max().copied();
         let pieces: Vec<Timeframe> =
             read_for(&self.timeframes).into_iter().filter(|timeframe| Some(*timeframe) < longest).collect();

@@ -170,8 +170,8 @@ pub enum Verdict {
 }
 
 /// Compares an interval with the candle that is stored of it. Of coins whose older observations are
-/// pruned, a candle stays that was made of at least as many as are left, and one that is missing is
-/// folded of shorter ones that are.
+/// not here, because they were pruned or only what was folded of them was imported, that candle counts
+/// which was made of most: the stored one, what is left, or what shorter ones come to.
 pub fn judge(timeframe: Timeframe, settled: &Settled<CandleRow>, now: Stamp, pruned: Option<Stamp>) -> Verdict {
     let Settled { open_time, bar, kept, rolled } = settled;
     let stored = kept.as_ref().map(|row| row.candle);
@@ -192,14 +192,16 @@ pub fn judge(timeframe: Timeframe, settled: &Settled<CandleRow>, now: Stamp, pru
         },
         (None, None) => Verdict::Keep,
         (Some(candle), None) => Verdict::Write(candle),
-        (candle, Some(stored)) => {
-            if is_pruned && samples(&stored.bar) >= left {
+        (left_over, Some(stored)) => {
+            let of_shorter = rolled.filter(|rolled| is_pruned && samples(rolled) > left).map(candle);
+            let best = of_shorter.or(left_over);
+            if is_pruned && best.is_none_or(|best| samples(&best.bar) <= samples(&stored.bar)) {
                 return Verdict::Keep;
             }
-            match candle {
+            match best {
                 None => Verdict::Delete,
-                Some(candle) if candle == stored => Verdict::Keep,
-                Some(candle) => Verdict::Write(candle),
+                Some(best) if best == stored => Verdict::Keep,
+                Some(best) => Verdict::Write(best),
             }
         }
     }
@@ -316,6 +318,11 @@ mod tests {
         assert!(matches!(judge_with(Some(bar(2.0)), None, 60, behind, rolled(2)), Verdict::Perhaps(_)));
         assert!(matches!(judge(Some(bar(2.0)), None, 60, behind), Verdict::Perhaps(_)));
         assert_eq!(written(judge_with(Some(bar(2.0)), None, 60, before, rolled(9))).0, 2.0);
+        // What is stored goes on with shorter ones that came later, until what is left tells as much.
+        assert_eq!(written(judge_with(Some(bar(2.0)), ours(), 60, behind, rolled(4))).0, 5.0);
+        assert_eq!(judge_with(Some(bar(2.0)), ours(), 60, behind, rolled(3)), Verdict::Keep);
+        assert_eq!(written(judge_with(Some(more), ours(), 60, behind, rolled(4))).0, 2.0);
+        assert_eq!(judge_with(None, ours(), 60, before, rolled(4)), Verdict::Delete);
         assert_eq!(judge_with(None, None, 60, None, rolled(9)), Verdict::Keep);
     }
 }

@@ -1,17 +1,18 @@
 //! Rows of files into `candles` and `prices`: rows, how far the file was read, and what is covered, in one
 //! transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::db::candle_indexes::Indexes;
 use crate::db::candles::{self, CandleRow};
 use crate::db::import_positions::{self, Position};
 use crate::db::prices::{self, PriceRow};
+use crate::db::rollup::state;
 use crate::db::session::Batch;
 use crate::db::{DbError, Session, assets, coverage, dead_letters};
 use crate::domain::coverage::without;
-use crate::domain::{Coin, Range, Span, State};
+use crate::domain::{Coin, Origin, Range, Span, Stamp, State};
 use crate::sources::archive::{Chunk, Extent, Subject};
 
 /// Why something is missing between a file's bars.
@@ -24,6 +25,8 @@ pub struct Target {
     pub id: Option<String>,
     /// The source's coins, by the names that files have for them.
     pub known: Option<HashMap<Label, Match>>,
+    /// Coins whose name another coin has already, and what they are stored as.
+    pub namesakes: HashMap<Label, String>,
     /// Where a file names none.
     pub vs_currency: Arc<str>,
 }
@@ -34,8 +37,9 @@ impl Target {
         if let Some((source, id)) = &subject.own {
             return (source, id);
         }
-        let known = self.known.as_ref().and_then(|known| known.get(&label(subject)));
-        let id = known.map(|known| known.source_id.as_str()).or(self.id.as_deref());
+        let label = label(subject);
+        let known = self.known.as_ref().and_then(|known| known.get(&label)).map(|known| known.source_id.as_str());
+        let id = known.or(self.id.as_deref()).or_else(|| self.namesakes.get(&label).map(String::as_str));
         (&self.source, id.or(subject.id()).unwrap_or_default())
     }
 
@@ -124,8 +128,9 @@ impl ArchiveSink {
     pub fn write(&mut self, pieces: &[(usize, Piece)]) -> Result<(), DbError> {
         let (target, files, coins) = (&self.target, &self.files, &self.coins);
         let fresh = fresh(pieces, coins);
-        let (learned, new_candles) = self.session.batch(|batch| {
-            let learned = resolve(batch, target, &fresh)?;
+        let (learned, namesakes, new_candles) = self.session.batch(|batch| {
+            let namesakes = namesakes(batch, target, &fresh)?;
+            let learned = resolve(batch, target, &namesakes, &fresh)?;
             let known = |subject: &Arc<Subject>| coins.get(subject).or_else(|| learned.get(subject));
             let chunks =
                 pieces.iter().filter_map(|(_, piece)| if let Piece::Rows(chunk) = piece { Some(chunk) } else { None });
@@ -158,6 +163,7 @@ impl ArchiveSink {
                     );
                 }
             }
+            keep_folded(batch, target, pieces)?;
             let rows = candle_rows.len() + price_rows.len();
             let (mut new, mut updated) = (0, 0);
             if !candle_rows.is_empty() {
@@ -204,8 +210,13 @@ impl ArchiveSink {
                     None => import_positions::clear(batch, &files[at].key)?,
                 }
             }
-            Ok((learned, new_candles))
+            Ok((learned, namesakes, new_candles))
         })?;
+        for ((name, symbol), id) in &namesakes {
+            let (name, symbol) = (name.as_deref().unwrap_or_default(), symbol.as_deref().unwrap_or_default());
+            log::warn!("{name} is the name of another coin already; with the symbol {symbol} it is stored as {id:?}");
+        }
+        self.target.namesakes.extend(namesakes);
         self.coins.extend(learned);
         self.indexes.added(&mut self.session, new_candles)
     }
@@ -264,10 +275,42 @@ fn gather<'a, T>(
 /// A coin as the file and as the source names it.
 type Wanted = (Arc<Subject>, Coin);
 
+/// Names are not unique among coins. The first one keeps a name for its id; one with another symbol, in this
+/// file or in another, is told apart by it.
+fn namesakes(
+    batch: &mut Batch<'_>,
+    target: &Target,
+    subjects: &[Arc<Subject>],
+) -> Result<HashMap<Label, String>, DbError> {
+    let is_known = |subject: &Subject| target.known.as_ref().is_some_and(|known| known.contains_key(&label(subject)));
+    let by_name: Vec<(&str, &str, &Subject)> = subjects
+        .iter()
+        .filter(|subject| subject.own.is_none() && target.id.is_none() && !is_known(subject))
+        .filter_map(|subject| Some((subject.name.as_deref()?, subject.symbol.as_deref()?, &**subject)))
+        .collect();
+    let mut namesakes = HashMap::new();
+    if by_name.is_empty() {
+        return Ok(namesakes);
+    }
+    let stored = assets::find(batch.conn, &target.source, by_name.iter().map(|(name, ..)| *name))?;
+    let mut taken: HashMap<&str, &str> = HashMap::new();
+    for asset in stored.values().filter(|asset| !asset.symbol.is_empty()) {
+        taken.insert(&asset.source_id, &asset.symbol);
+    }
+    for (name, symbol, subject) in by_name {
+        let first = *taken.entry(name).or_insert(symbol);
+        if !first.eq_ignore_ascii_case(symbol) {
+            namesakes.insert(label(subject), format!("{name} ({symbol})"));
+        }
+    }
+    Ok(namesakes)
+}
+
 /// Our ids of coins; those that are not stored are added.
 fn resolve(
     batch: &mut Batch<'_>,
     target: &Target,
+    namesakes: &HashMap<Label, String>,
     subjects: &[Arc<Subject>],
 ) -> Result<HashMap<Arc<Subject>, Known>, DbError> {
     let mut learned = HashMap::new();
@@ -281,7 +324,12 @@ fn resolve(
             learned.insert(subject.clone(), Known { asset_id: known.asset_id, vs_currency });
             continue;
         }
-        let (source, id) = target.owner(subject);
+        let (source, mut id) = target.owner(subject);
+        if subject.own.is_none()
+            && let Some(told_apart) = namesakes.get(&label(subject))
+        {
+            id = told_apart;
+        }
         let coin = Coin { source_id: id.to_owned(), symbol: subject.symbol.clone(), name: subject.name.clone() };
         match wanted.iter_mut().find(|(of, _)| of == source) {
             Some((_, coins)) => coins.push((subject.clone(), coin)),
@@ -307,6 +355,28 @@ fn resolve(
         }
     }
     Ok(learned)
+}
+
+/// Candles that another database folded, of observations that need not be in the file: the rollup here keeps
+/// them until it knows more, and makes those final that were not over.
+fn keep_folded(batch: &mut Batch<'_>, target: &Target, pieces: &[(usize, Piece)]) -> Result<(), DbError> {
+    let (mut gone, mut open): (HashMap<&str, Stamp>, BTreeSet<state::Open>) = (HashMap::new(), BTreeSet::new());
+    let chunks = pieces.iter().filter_map(|(_, piece)| if let Piece::Rows(chunk) = piece { Some(chunk) } else { None });
+    for (subject, candle) in chunks.flat_map(|chunk| &chunk.candles) {
+        if candle.origin != Origin::Rollup {
+            continue;
+        }
+        let end = candle.timeframe.end(candle.open_time);
+        let until = gone.entry(target.owner(subject).0).or_insert(end);
+        *until = end.max(*until);
+        if !candle.is_final {
+            open.insert((candle.timeframe, candle.open_time));
+        }
+    }
+    for (source, until) in gone {
+        state::remember_gone(batch, source, until)?;
+    }
+    state::add_open(batch, &open)
 }
 
 fn reject(batch: &mut Batch<'_>, source: &str, file: &str, chunk: &Chunk) -> Result<(), DbError> {

@@ -14,7 +14,7 @@ use parquet::schema::parser::parse_message_type;
 use crate::import::counts;
 use crate::support::test_db::{Backend, TestDb, bits};
 
-on_every_database!(csv_exports_come_back, parquet_exports_come_back);
+on_every_database!(csv_exports_come_back, parquet_exports_come_back, what_another_database_folded_stays);
 
 const PRICE_COLUMNS: [&str; 11] = [
     "price",
@@ -129,6 +129,52 @@ fn csv_exports_come_back(db: &TestDb) {
     let stored = format!("SELECT {} FROM prices", PRICE_COLUMNS.join(", "));
     assert_eq!(db.lines(&stored), ["5.8e-21|NULL|0.0|NULL|1e23|NULL|7|-99.99999999999999|1e-300|NULL|5e-324"]);
     assert_eq!(counts(&db.coinetl(&["import", "prices.csv"]).json(0)), [1, 0, 0, 1, 0]);
+}
+
+/// Candles come without the observations they were folded of, as after a prune or in another database: a rollup does not
+/// take that for candles of nothing, and goes on with them.
+fn what_another_database_folded_stays(db: &TestDb) {
+    let day = AT / 86_400_000 * 86_400_000;
+    let mut text = "source,source_id,symbol,vs_currency,timeframe,open_time,open,high,low,close,volume,base_volume,market_cap,samples,origin,final\n".to_owned();
+    let mut candle = |timeframe: &str, at: i64, open: i64, samples: i64, is_final: bool| {
+        let close = open + 1;
+        text += &format!(
+            "coingecko,x,x,usd,{timeframe},{},{open},{close},{open},{close},,,,{samples},rollup,{is_final}\n",
+            time(at)
+        );
+    };
+    candle("1d", day, 1, 72, true);
+    candle("1d", day + 86_400_000, 25, 6, false);
+    for hour in 0..26 {
+        candle("1h", day + hour * 3_600_000, hour + 1, 3, true);
+    }
+    db.workdir().write("candles.csv", &text);
+    assert_eq!(counts(&db.coinetl(&["import", "candles.csv"]).json(0)), [28, 28, 0, 0, 0]);
+    let stored =
+        || db.lines("SELECT timeframe, open_time, open, close, samples FROM candles ORDER BY timeframe, open_time");
+    let imported = stored();
+    // The day that is over by now is made final, and that is all.
+    for (args, written) in [(&[][..], 1), (&["--verify"], 0), (&["--rebuild"], 0)] {
+        let told = db.coinetl(&["candles", "rollup"]).args(args).json(0);
+        assert_eq!(told["rows_written"], written, "{told}");
+    }
+    assert_eq!(stored(), imported);
+    // An unfinished day goes on: two hours from there, three from here.
+    let mut prices = format!("source,source_id,symbol,vs_currency,observed_at,{}\n", PRICE_COLUMNS.join(","));
+    for hour in 26..29 {
+        prices += &format!("coingecko,x,x,usd,{},{}.5,,,,,,,,,,\n", time(day + hour * 3_600_000), hour + 1);
+    }
+    db.workdir().write("prices.csv", &prices);
+    db.coinetl(&["import", "prices.csv"]).run().expect(0);
+    db.coinetl(&["candles", "rollup"]).run().expect(0);
+    let now = stored();
+    assert_eq!(now[0], imported[0]);
+    let last_day = |lines: &[String]| lines[1].split('|').skip(2).map(str::to_owned).collect::<Vec<_>>().join("|");
+    assert_eq!((&*last_day(&imported), &*last_day(&now)), ("25.0|26.0|6", "25.0|29.5|9"));
+    assert_eq!(now.len(), imported.len() + 3);
+    let verified = db.coinetl(&["candles", "rollup", "--verify"]).json(0);
+    assert_eq!(verified["rows_written"], 0, "{verified}");
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles WHERE final = FALSE"), 0, "the day is over by now");
 }
 
 /// A column's values, as the writer takes them.

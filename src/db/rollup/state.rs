@@ -134,6 +134,26 @@ pub fn delete(batch: &mut Batch<'_>, rows: &[CandleRow]) -> Result<usize, DbErro
     })
 }
 
+/// Remembers that of a source's observations before a moment not all are here: what was folded of them
+/// stays as it is.
+pub fn remember_gone(batch: &mut Batch<'_>, source: &str, before: Stamp) -> Result<(), DbError> {
+    let at = batch.conn.backend().stamp();
+    let insert = format!("INSERT INTO pruned (source, before_time) VALUES (?, {at}) {}", later(batch.conn.backend()));
+    let insert = sql(insert).bind(source).bind(before.text().as_str());
+    insert.execute(batch.conn, "remembering what is pruned").map(|_| ())
+}
+
+/// Of two moments of a source the later one stays.
+pub fn later(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Mysql => "ON DUPLICATE KEY UPDATE before_time = GREATEST(before_time, VALUES(before_time))",
+        Backend::Sqlite | Backend::Postgres => {
+            "ON CONFLICT (source) DO UPDATE SET before_time = excluded.before_time \
+             WHERE excluded.before_time > pruned.before_time"
+        }
+    }
+}
+
 /// Before which moment the observations of which coins are pruned: a bit for each coin.
 #[derive(Default)]
 pub struct Pruned(Vec<(String, Stamp, RoaringTreemap)>);
@@ -160,6 +180,11 @@ impl Pruned {
             }
         }
         Ok(())
+    }
+
+    /// Whether any coin's observations of this moment are gone.
+    pub fn reaches(&self, moment: Stamp) -> bool {
+        self.0.iter().any(|(_, before, _)| moment < *before)
     }
 
     pub fn before(&self, asset_id: i64) -> Option<Stamp> {
