@@ -5,7 +5,7 @@
 //! order within a batch lets each backend append to a page instead of jumping about.
 
 #[cfg(feature = "mysql")]
-mod mysql;
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod sqlite;

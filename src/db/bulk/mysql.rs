@@ -12,7 +12,7 @@ use crate::db::sql::{Value, places, sql};
 use crate::domain::Stamp;
 
 /// Below this many rows a statement with values is as fast as a file.
-const LOAD_FROM: usize = 2_000;
+pub const LOAD_FROM: usize = 2_000;
 /// Some 15 values each: far below 65,535 values and 16 MiB a statement.
 const ROWS_A_STATEMENT: usize = 1_000;
 
@@ -108,21 +108,41 @@ fn fill<R: Row>(batch: &mut Batch<'_>, table: &Table, into: &str, rows: &[&R]) -
 /// By `LOAD DATA LOCAL`; `None` where server or client do not allow it. `LOCAL` leaves out rows
 /// whose key is taken.
 fn load<R: Row>(batch: &mut Batch<'_>, table: &Table, into: &str, rows: &[&R]) -> Result<Option<usize>, DbError> {
+    let run_id = batch.run_id;
+    let lines = || {
+        let mut lines = Lines::for_rows(rows.len());
+        for row in rows {
+            row.key(&mut lines);
+            row.figures(&mut lines);
+            lines.int(Some(run_id));
+            lines.end_line();
+        }
+        lines
+    };
+    load_lines(batch, into, &table.columns().join(", "), lines, table.doing)
+}
+
+/// The same for lines that somebody else makes, with these columns.
+pub fn load_lines(
+    batch: &mut Batch<'_>,
+    into: &str,
+    columns: &str,
+    lines: impl FnOnce() -> Lines,
+    doing: &'static str,
+) -> Result<Option<usize>, DbError> {
     if !client_sends_files() {
         return Ok(None);
     }
-    let doing = table.doing;
     let allowed = sql("SELECT CAST(@@local_infile AS SIGNED) AS n").first::<Number>(batch.conn, doing)?;
     if allowed.is_none_or(|allowed| allowed.n == 0) {
         return Ok(None);
     }
     // A file that cannot be written is no reason to fail: there is the other way.
-    let Ok(file) = write_file(rows, batch.run_id) else { return Ok(None) };
+    let Ok(file) = lines().write() else { return Ok(None) };
     let path = file.path().to_string_lossy().replace('\\', "\\\\").replace('\'', "\\'");
     // The count is gone as soon as the driver sends anything else: it is kept in the same breath.
     let statement = format!(
-        "LOAD DATA LOCAL INFILE '{path}' INTO TABLE {into} CHARACTER SET utf8mb4 ({}); SET @coinetl_loaded = ROW_COUNT()",
-        table.columns().join(", ")
+        "LOAD DATA LOCAL INFILE '{path}' INTO TABLE {into} CHARACTER SET utf8mb4 ({columns}); SET @coinetl_loaded = ROW_COUNT()"
     );
     match batch.conn.batch_execute(&statement) {
         Ok(()) => {}
@@ -148,33 +168,31 @@ fn is_forbidden(why: &str) -> bool {
         .any(|words| why.contains(words))
 }
 
-fn write_file<R: Row>(rows: &[&R], run_id: i64) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut text = Lines(Vec::with_capacity(rows.len() * 200));
-    for row in rows {
-        row.key(&mut text);
-        row.figures(&mut text);
-        text.int(Some(run_id));
-        text.end_line();
-    }
-    let mut file = tempfile::NamedTempFile::new()?;
-    file.write_all(&text.0)?;
-    Ok(file)
-}
-
 /// Tab-separated, `\N` for unknown. Doubles as their shortest text, which the server reads back
 /// to the same bits.
-struct Lines(Vec<u8>);
+pub struct Lines(Vec<u8>);
 
 impl Lines {
-    fn cell(&mut self, text: Option<&[u8]>) {
+    pub fn for_rows(rows: usize) -> Lines {
+        Lines(Vec::with_capacity(rows * 200))
+    }
+
+    /// A text without anything that has a meaning in such a file.
+    pub fn cell(&mut self, text: Option<&[u8]>) {
         self.0.extend_from_slice(text.unwrap_or(b"\\N"));
         self.0.push(b'\t');
     }
 
-    fn end_line(&mut self) {
+    pub fn end_line(&mut self) {
         if let Some(tab) = self.0.last_mut() {
             *tab = b'\n';
         }
+    }
+
+    fn write(&self) -> std::io::Result<tempfile::NamedTempFile> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(&self.0)?;
+        Ok(file)
     }
 }
 

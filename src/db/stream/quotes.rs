@@ -4,6 +4,10 @@ use std::collections::HashSet;
 
 use diesel::sql_types::{BigInt, Double, Nullable};
 
+#[cfg(feature = "mysql")]
+use crate::db::bulk::Cells;
+#[cfg(feature = "mysql")]
+use crate::db::bulk::mysql::{self, Lines};
 #[cfg(feature = "postgres")]
 use crate::db::bulk::postgres::{CopyInto, copy_into};
 use crate::db::conn::Connection;
@@ -27,7 +31,7 @@ struct Quotes;
 
 #[cfg(feature = "postgres")]
 impl CopyInto for Quotes {
-    const TABLE: &'static str = "crypto_metrics";
+    const TABLE: &'static str = TABLE;
 }
 
 /// The highest sequence stored of a pair.
@@ -129,8 +133,9 @@ pub struct QuoteRow<'a> {
 }
 
 const DOING: &str = "storing quotes";
-const INSERT: &str = "INSERT INTO crypto_metrics (source, pair, sequence, observed_at, bid, ask, mid_price, spread, \
-                      highest_bid, lowest_ask, max_spread, session)";
+const TABLE: &str = "crypto_metrics";
+const COLUMNS: &str = "source, pair, sequence, observed_at, bid, ask, mid_price, spread, highest_bid, lowest_ask, \
+                       max_spread, session";
 
 impl QuoteRow<'_> {
     /// The numbers in the order of the columns.
@@ -158,8 +163,12 @@ pub fn insert_quotes(batch: &mut Batch<'_>, rows: &[QuoteRow<'_>]) -> Result<(),
     if let Connection::Postgres(conn) = &mut *batch.conn {
         return copy(conn, rows);
     }
+    #[cfg(feature = "mysql")]
+    if load(batch, rows)? {
+        return Ok(());
+    }
     for rows in rows.chunks(CHUNK) {
-        let mut insert = sql(format!("{INSERT} VALUES {}", places(rows.len(), 12)));
+        let mut insert = sql(format!("INSERT INTO {TABLE} ({COLUMNS}) VALUES {}", places(rows.len(), 12)));
         for row in rows {
             insert = insert
                 .bind(&*row.quote.source)
@@ -174,8 +183,38 @@ pub fn insert_quotes(batch: &mut Batch<'_>, rows: &[QuoteRow<'_>]) -> Result<(),
     Ok(())
 }
 
+/// By `LOAD DATA LOCAL`; false where it can't be, or is not worth it.
+#[cfg(feature = "mysql")]
+fn load(batch: &mut Batch<'_>, rows: &[QuoteRow<'_>]) -> Result<bool, DbError> {
+    if rows.len() < mysql::LOAD_FROM {
+        return Ok(false);
+    }
+    let lines = || {
+        let mut lines = Lines::for_rows(rows.len());
+        for row in rows {
+            lines.text(&row.quote.source);
+            lines.text(&row.quote.pair);
+            lines.int(Some(row.quote.sequence));
+            lines.cell(Some(row.quote.observed_at.text().as_str().as_bytes()));
+            row.doubles().iter().for_each(|number| lines.double(Some(*number)));
+            lines.text(&row.quote.session);
+            lines.end_line();
+        }
+        lines
+    };
+    match mysql::load_lines(batch, TABLE, COLUMNS, lines, DOING)? {
+        None => Ok(false),
+        Some(loaded) if loaded == rows.len() => Ok(true),
+        // Left out without a word; the batch looks again what is stored.
+        Some(loaded) => {
+            Err(DbError::Duplicate(format!("{DOING}: {} of {} are stored by now", rows.len() - loaded, rows.len())))
+        }
+    }
+}
+
 fn insert_raw(conn: &rusqlite::Connection, rows: &[QuoteRow<'_>]) -> rusqlite::Result<()> {
-    let mut insert = conn.prepare_cached(&format!("{INSERT} VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"))?;
+    let mut insert =
+        conn.prepare_cached(&format!("INSERT INTO {TABLE} ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"))?;
     for row in rows {
         insert.raw_bind_parameter(1, &*row.quote.source)?;
         insert.raw_bind_parameter(2, &*row.quote.pair)?;
