@@ -20,6 +20,7 @@ on_every_database!(
     a_killed_import_ends_like_an_undisturbed_one,
     recorded_files_are_stored_bit_for_bit,
     an_empty_table_is_filled_without_its_indexes,
+    coins_of_one_name_are_told_apart,
 );
 on_every_database!(bare: a_new_database_is_filled_once);
 
@@ -340,6 +341,66 @@ fn indexes_are_there_again_at_the_end() {
     assert_eq!(db.lines("PRAGMA integrity_check"), ["ok"]);
 }
 
+/// Two coins have one name, in one file, in another one and in another run: none gets the other's rows.
+fn coins_of_one_name_are_told_apart(db: &TestDb) {
+    let rows = |coins: &[(&str, f64)]| {
+        coins.iter().fold(KAGGLE.to_owned(), |text, (symbol, close)| text + &day("Same", symbol, "2020-01-01", *close))
+    };
+    let stored = || {
+        db.lines(
+            "SELECT a.source_id, a.symbol, c.close FROM candles c JOIN assets a ON a.id = c.asset_id ORDER BY a.id, c.close",
+        )
+    };
+    db.workdir().write("two.csv", &rows(&[("AAA", 2.0), ("BBB", 3.0)]));
+    let output = db.coinetl(&["import", "two.csv"]).run().expect(0);
+    assert!(output.stderr.contains("with the symbol BBB it is stored as \"Same (BBB)\""), "{output}");
+    assert_eq!(stored(), ["Same|AAA|2.0", "Same (BBB)|BBB|3.0"]);
+    db.workdir().write("other.csv", &rows(&[("CCC", 4.0), ("BBB", 5.0), ("aaa", 6.0)]));
+    let result = db.coinetl(&["import", "other.csv"]).json(0);
+    assert_eq!(counts(&result), [3, 3, 2, 0, 0]);
+    assert_eq!(stored(), ["Same|AAA|6.0", "Same (BBB)|BBB|5.0", "Same (CCC)|CCC|4.0"]);
+    let series: Vec<&str> =
+        result["files"][0]["series"].as_array().unwrap().iter().filter_map(|series| series["asset"].as_str()).collect();
+    assert_eq!(series, ["Same (BBB)", "Same (CCC)", "Same"]);
+    // Who says which coin it is means it.
+    db.coinetl(&["import", "two.csv", "--id", "Same"]).run().expect(2);
+}
+
+/// Rows that would become one day's, or a day of 1970, are told with their lines, before and after.
+#[test]
+fn what_is_no_day_is_rejected() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    let row = |date: &str| format!("1,Bitcoin,BTC,{date},3,1,2,2,0,0\n");
+    let dates =
+        ["2020-01-01", "2020-01-02 00:00:00", "2020-01-03 23:59:59", "2020-01-04 05:00:00", "20200105", "43831"];
+    db.workdir().write("days.csv", &dates.iter().fold(KAGGLE.to_owned(), |text, date| text + &row(date)));
+    for args in [&["import", "days.csv", "--dry-run"][..], &["import", "days.csv"]] {
+        let result = db.coinetl(args).json(3);
+        assert_eq!((counts(&result)[0], counts(&result)[4]), (6, 3), "{result}");
+        let faults = result["files"][0]["faults"].as_array().unwrap();
+        assert_eq!(faults.len(), 3, "{result}");
+        for (fault, words) in faults.iter().zip([
+            "line 5: 2020-01-04 05:00:00.000 is within a day",
+            "line 6: \"20200105\" is no time: as a number since 1970",
+            "line 7: \"43831\" is no time",
+        ]) {
+            assert!(fault.as_str().unwrap().starts_with(words), "{fault}");
+        }
+    }
+    assert_eq!(
+        db.lines("SELECT open_time FROM candles"),
+        ["2020-01-01 00:00:00.000", "2020-01-02 00:00:00.000", "2020-01-03 00:00:00.000"]
+    );
+    let output = db.coinetl(&["import", "days.csv", "--dry-run"]).run().expect(3);
+    assert!(output.stdout.contains("3 rejected: line 5: "), "{output}");
+    // What it does without being told may be told.
+    db.coinetl(&["import", "days.csv", "--source", "archive"]).run().expect(3);
+    assert_eq!(db.lines("SELECT source FROM assets"), ["archive"]);
+    let output = db.coinetl(&["prices", "insert", "--source", "bogus"]).run().expect(78);
+    assert!(output.stderr.contains("--source \"bogus\" is unknown; use one of"), "{output}");
+}
+
 /// On the servers as well, which keep them where there are rows.
 fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     let indexes = match db.backend() {
@@ -371,6 +432,19 @@ fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     db.coinetl(&["import", "h.csv"]).run().expect(0);
     assert_eq!(db.lines(indexes), migrated);
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
+    // Whoever sets up the database meanwhile leaves that to the import.
+    db.execute("DELETE FROM candles");
+    let pipe = db.workdir().file("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let running = db.coinetl(&["import", "pipe"]).spawn();
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    std::io::Write::write_all(&mut writer, history(12, 4_000).as_bytes()).unwrap();
+    wait_until(|| db.number("SELECT COUNT(*) FROM candles") > 0);
+    db.setup();
+    assert!(db.lines(indexes).is_empty());
+    drop(writer);
+    running.wait().expect(0);
+    assert_eq!(db.lines(indexes), migrated);
     // Somebody looks at the empty table, and does not stop: the import goes on all the same.
     db.execute("DELETE FROM candles");
     let mut reader = db.open().conn;

@@ -4,6 +4,7 @@ mod coins;
 mod copy;
 mod show;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +29,7 @@ use show::{FileReport, told};
 
 pub const NAME: &str = "import";
 /// Where rows go of which nobody says whose they are.
-const ARCHIVE: &str = "archive";
+pub const ARCHIVE: &str = "archive";
 /// Stands among the files while a new database is filled.
 const SEED: &str = "COINETL_SEED_ARCHIVE";
 /// Files that can't be read are told one by one up to so many.
@@ -180,7 +181,13 @@ impl Request {
         {
             log::warn!("{} says itself whose each row is: --source and --id do not count for it", input.shown);
         }
-        Ok(Target { source: self.source.clone(), id: self.id.clone(), known, vs_currency: self.vs.clone() })
+        Ok(Target {
+            source: self.source.clone(),
+            id: self.id.clone(),
+            known,
+            vs_currency: self.vs.clone(),
+            namesakes: HashMap::new(),
+        })
     }
 
     /// Reads everything and writes nothing.
@@ -235,10 +242,11 @@ impl Request {
         sink.prepare()?;
         let result = copy::copy(&inputs, &mut sink, &stop.asked, |report| reports.push(report), &bar);
         bar.finish_and_clear();
-        // Also of what was stored until it failed.
-        let restored = sink.settle();
+        // Also of what was stored until it failed; what is stored is right without it.
+        if let Err(err) = sink.settle() {
+            log::warn!("candles are slow to look through by time until the next db-setup: {err}");
+        }
         let result = result.and_then(|()| {
-            restored?;
             sink.session.batch(|batch| import_positions::clear(batch, SEED))?;
             Ok(())
         });

@@ -14,6 +14,8 @@ use crate::sources::archive::{Extent, FileError, Input, Runs};
 
 /// Coins of one file that are listed one by one.
 const MOST_SERIES: usize = 100;
+/// Rows of one file whose faults are told; all of them are in `dead_letters` where they were imported.
+const MOST_FAULTS: usize = 5;
 
 /// What came of a file.
 #[derive(Debug)]
@@ -24,13 +26,15 @@ pub struct FileReport {
     pub rows: u64,
     pub doubled: u64,
     pub rejected: u64,
+    /// What is wrong with the first of them.
+    pub faults: Vec<String>,
     pub extents: Vec<Extent>,
     pub error: Option<FileError>,
 }
 
 impl FileReport {
     pub fn new(at: usize) -> FileReport {
-        FileReport { at, rows: 0, doubled: 0, rejected: 0, extents: Vec::new(), error: None }
+        FileReport { at, rows: 0, doubled: 0, rejected: 0, faults: Vec::new(), extents: Vec::new(), error: None }
     }
 
     pub fn take(&mut self, piece: &Piece, error: Option<FileError>) {
@@ -39,6 +43,8 @@ impl FileReport {
                 self.rows += (chunk.candles.len() + chunk.prices.len()) as u64;
                 self.doubled += chunk.doubled;
                 self.rejected += chunk.rejected.len() as u64;
+                let room = MOST_FAULTS - self.faults.len();
+                self.faults.extend(chunk.rejected.iter().take(room).map(|reject| reject.reason.clone()));
             }
             // Where the holes are is stored, and not shown.
             Piece::End(extents) => {
@@ -97,7 +103,10 @@ fn one(input: &Input, report: &FileReport, target: &Target) -> (String, Value) {
         text.push_str(&format!(", {first} to {last} UTC"));
     }
     if *rejected > 0 {
-        text.push_str(&format!(", {rejected} rejected"));
+        text.push_str(&format!(", {rejected} rejected: {}", report.faults.join("; ")));
+        if *rejected > report.faults.len() as u64 {
+            text.push_str("; …");
+        }
     }
     if let Some(error) = &report.error {
         text.push_str(&format!("; broken: {}", error.why));
@@ -112,6 +121,7 @@ fn one(input: &Input, report: &FileReport, target: &Target) -> (String, Value) {
         "rows": rows,
         "doubled": report.doubled,
         "rejected": rejected,
+        "faults": report.faults,
         "first": first.map(rfc3339),
         "last": last.map(rfc3339),
         "series": series,

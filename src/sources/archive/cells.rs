@@ -160,14 +160,21 @@ pub fn whole(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// 1973-03-03: below it numbers of seconds and of milliseconds can't be told apart, and nothing was traded.
+const FIRST_NUMBER_MS: i64 = 100_000_000_000;
+
 /// A moment, as a text or as a number since 1970. Fractions below the millisecond are cut.
 pub fn moment(text: &[u8]) -> Result<Stamp, String> {
     let millis = match text.get(4) {
         Some(b'-') => calendar(text),
-        _ => since_1970(text),
+        _ => since_1970(text).filter(|millis| *millis >= FIRST_NUMBER_MS),
     };
     let millis = millis.ok_or_else(|| match text {
         b"" => "the time is empty".to_owned(),
+        // Dates without hyphens, days of a spreadsheet, years.
+        text if since_1970(text).is_some() => {
+            format!("{} is no time: as a number since 1970 it is before 1973; write dates as 2020-01-31", shown(text))
+        }
         text => format!("this is no time: {}", shown(text)),
     })?;
     Stamp::from_millis(millis).map_err(|err| format!("{}: {err}", shown(text)))
@@ -349,6 +356,10 @@ mod tests {
             "2013-04-29 10:00:00 CET",
             "2020-10-24 07-AM",
             "99999999999999999999",
+            "20200101",
+            "43831",
+            "2020",
+            "0",
             "2013-04-29x",
             "2026-05-19 08:47:57.",
         ] {

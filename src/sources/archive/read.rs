@@ -173,7 +173,9 @@ impl Reader {
 fn sorted(mut extents: Vec<Extent>) -> Vec<Extent> {
     extents.sort_by(|a, b| {
         let key = |extent: &Extent| (extent.subject.id().map(str::to_owned), extent.timeframe);
-        key(a).cmp(&key(b)).then_with(|| a.subject.vs_currency.cmp(&b.subject.vs_currency))
+        // Coins of one name differ in their symbols.
+        let rest = |extent: &Extent| (extent.subject.vs_currency.clone(), extent.subject.symbol.clone());
+        key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)))
     });
     extents
 }

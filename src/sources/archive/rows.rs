@@ -86,6 +86,9 @@ impl Written {
     }
 }
 
+/// From here on a moment of a day stands for its end.
+const LAST_MINUTE_MS: i64 = 86_340_000;
+
 /// Reads the records of one file.
 pub struct Rows {
     layout: Layout,
@@ -217,8 +220,7 @@ fn daily(cells: &Cells<'_>, columns: &DailyColumns, subjects: &mut Subjects, wri
     if name.is_empty() && symbol.is_empty() {
         return Err("it names no coin".to_owned());
     }
-    // Told to end a second before the next day, as a date, or at its beginning: it is that day.
-    let open_time = Timeframe::D1.floor(moment(cells.trimmed(columns.date))?);
+    let open_time = day(moment(cells.trimmed(columns.date))?)?;
     let mut bar = prices(cells, columns.prices)?;
     let figure = |at: Option<usize>, name: &str| at.map_or(Ok(None), |at| cells.number(at, name));
     bar.volume = figure(columns.volume, "volume")?;
@@ -230,6 +232,15 @@ fn daily(cells: &Cells<'_>, columns: &DailyColumns, subjects: &mut Subjects, wri
     let some = |text: &str| (!text.is_empty()).then(|| unquoted(text));
     let subject = subjects.get(is_last, || Subject { name: some(name), symbol: some(symbol), ..Subject::default() })?;
     Ok(Row::Item(subject, item))
+}
+
+/// The day of a row that tells of a whole one: as a date, at its beginning, or in its last minute.
+fn day(moment: Stamp) -> Result<Stamp, String> {
+    let day = Timeframe::D1.floor(moment);
+    match moment.millis() - day.millis() {
+        0 | LAST_MINUTE_MS.. => Ok(day),
+        _ => Err(format!("{moment} is within a day, and a row of this layout is of a whole one: 00:00 or 23:59")),
+    }
 }
 
 /// A name with the doubled quotes of its cell made one.
