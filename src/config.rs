@@ -29,6 +29,8 @@ pub enum ConfigError {
     Invalid { name: &'static str, why: String },
     #[error("COINETL_SOURCE {name:?} is unknown; use one of: {}", sources::names())]
     UnknownSource { name: String },
+    #[error("--source {name:?} is unknown; use one of: {}", sources::names())]
+    UnknownSourceFlag { name: String },
 }
 
 impl From<SettingError> for ConfigError {
@@ -132,8 +134,13 @@ impl Settings {
         let url = url.unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
         let database_url = DatabaseUrl::parse(&url)
             .map_err(|err| ConfigError::Invalid { name: "DATABASE_URL", why: err.to_string() })?;
-        let name = flags.source.or_else(|| env.get("COINETL_SOURCE")).unwrap_or_else(|| DEFAULT_SOURCE.to_owned());
-        let source = sources::find(&name).ok_or(ConfigError::UnknownSource { name })?;
+        let source = match flags.source {
+            Some(name) => sources::find(&name).ok_or(ConfigError::UnknownSourceFlag { name })?,
+            None => {
+                let name = env.get("COINETL_SOURCE").unwrap_or_else(|| DEFAULT_SOURCE.to_owned());
+                sources::find(&name).ok_or(ConfigError::UnknownSource { name })?
+            }
+        };
         let variables = |name: &str| env.get(name);
         let mut accesses = Vec::new();
         for source in sources::ALL {

@@ -103,7 +103,7 @@ fn of_broker(err: &BrokerError) -> Exit {
 
 fn of_files(err: &FilesError) -> Exit {
     match err {
-        FilesError::Full { .. } | FilesError::Busy { .. } => Exit::TryLater,
+        FilesError::Full { .. } | FilesError::Cut { .. } | FilesError::Busy { .. } => Exit::TryLater,
         FilesError::Folder { .. } | FilesError::Manifest { .. } => Exit::Config,
         FilesError::Reader { .. } | FilesError::Io { .. } | FilesError::Parquet { .. } | FilesError::Thread => Exit::No,
     }

@@ -258,6 +258,11 @@ fn run(cli: &Cli) -> Outcome {
         return told.unwrap_or_else(|err| failed(err, ""));
     }
     let mut chosen = cli.global.source.clone();
+    if matches!(cli.command, Command::Import(_)) {
+        // What it does without being told.
+        chosen.take_if(|name| name == import::ARCHIVE);
+    }
+    let source_is_chosen = chosen.is_some();
     // What is stored may have come from elsewhere: an archive, a topic, a sandbox.
     let is_other = |name: &mut String| sources::find(name).is_none();
     let may_be_other = cli.command.calls_nobody() && !cli.global.sandbox;
@@ -281,7 +286,7 @@ fn run(cli: &Cli) -> Outcome {
     let ping_url = settings.ping_url.clone().filter(|_| cli.command.is_run());
     let context = Context {
         settings,
-        source_is_chosen: cli.global.source.is_some(),
+        source_is_chosen,
         other_source,
         sandbox: cli.global.sandbox,
         wait: cli.global.wait.unwrap_or_default(),

@@ -17,6 +17,7 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::conn::{Connection, LOCK_TIMEOUT};
 use super::error::{DbError, Doing};
+use super::lease;
 use super::session::{Batch, Session};
 use super::sql::sql;
 use super::url::Backend;
@@ -124,8 +125,11 @@ fn create(name: &str, column: &str) -> String {
     format!("CREATE INDEX IF NOT EXISTS {name} ON candles ({column})")
 }
 
-/// The same where no run goes on.
-pub fn heal(conn: &mut Connection) -> Result<(), DbError> {
+/// The same where no import goes on, which makes them itself at its end.
+pub fn heal(conn: &mut Connection, import: &str) -> Result<(), DbError> {
+    if lease::is_at_work(conn, import)? {
+        return Ok(());
+    }
     if conn.backend() != Backend::Sqlite {
         return make_on_server(conn);
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use diesel::sql_types::{Double, Timestamp};
+use diesel::sql_types::{Double, Text, Timestamp};
 
 use super::conn::Connection;
 use super::error::DbError;
@@ -69,6 +69,32 @@ pub fn rate_at(conn: &mut Connection, source: &str, currency: &str, time: Stamp)
         .bind(time.text().as_str())
         .first::<Row>(conn, "reading an exchange rate")?;
     Ok(row.map(|row| row.per_usd))
+}
+
+/// The currencies that rates are stored of, where there are some and neither a rate nor a price of this one.
+pub fn known_instead_of(conn: &mut Connection, currency: &str) -> Result<Option<Vec<String>>, DbError> {
+    #[derive(diesel::QueryableByName)]
+    struct Name {
+        #[diesel(sql_type = Text)]
+        currency: String,
+    }
+    let doing = "looking for exchange rates";
+    // By source, which is where the key begins.
+    let rate = "SELECT f.currency FROM (SELECT DISTINCT source FROM assets) s JOIN fx_rates f ON f.source = s.source \
+                WHERE f.currency = ? LIMIT 1";
+    let is_known = |conn: &mut Connection, read: &str| {
+        sql(read).bind(currency).first::<Name>(conn, doing).map(|found| found.is_some())
+    };
+    if currency == USD || is_known(conn, rate)? {
+        return Ok(None);
+    }
+    let known = sql("SELECT DISTINCT currency FROM fx_rates ORDER BY currency").load::<Name>(conn, doing)?;
+    let price = "SELECT vs_currency AS currency FROM prices WHERE vs_currency = ? LIMIT 1";
+    let candle = "SELECT vs_currency AS currency FROM candles WHERE vs_currency = ? LIMIT 1";
+    if known.is_empty() || is_known(conn, price)? || is_known(conn, candle)? {
+        return Ok(None);
+    }
+    Ok(Some(known.into_iter().map(|row| row.currency).collect()))
 }
 
 /// A currency's rates over a while, in the order of their times.

@@ -76,6 +76,14 @@ pub fn acquire(conn: &mut Connection, command: &str, source: &str, wait: Duratio
     }
 }
 
+/// Whether a run of this command is at it, for whatever source.
+pub fn is_at_work(conn: &mut Connection, command: &str) -> Result<bool, DbError> {
+    let read =
+        format!("SELECT token, heartbeat_us, {} AS now_us FROM leases WHERE command = ?", conn.backend().now_us());
+    let held = sql(read).bind(command).load::<Held>(conn, "looking for a run")?;
+    Ok(held.iter().any(|held| held.now_us - held.heartbeat_us < DEAD_AFTER_US))
+}
+
 fn held(command: &str, source: &str, age_us: i64) -> DbError {
     DbError::LeaseHeld { command: command.into(), source_name: source.into(), age: (age_us / 1_000_000).max(0) }
 }

@@ -709,6 +709,15 @@ fn amounts_are_converted_by_the_rate_of_their_time(db: &TestDb) {
         );
         check_manifest(&out);
     }
+    let converted =
+        |currency: &str| db.coinetl(&["export", "prices", "--format", "csv", "--out", "told", "--in", currency]);
+    let told = converted("eur").run().expect(0);
+    assert!(told.stderr.contains("3 of 7 rows have no amounts: no rate is stored"), "{told}");
+    assert_eq!(converted("eur").json(0)["rows_without_rate"], 3);
+    // A price is stored in it, if no rate.
+    assert_eq!(converted("jpy").json(0)["rows_without_rate"], 6);
+    let refused = converted("zzz").run().expect(2);
+    assert!(refused.stderr.contains("--in \"zzz\"") && refused.stderr.contains("rates of chf, eur"), "{refused}");
 }
 
 fn only_what_is_asked_for(db: &TestDb) {
@@ -990,6 +999,8 @@ fn what_makes_no_sense_is_refused() {
         (&["prices", "--from", "2026-05-19", "--to", "2026-05-19"], "--from"),
         (&["prices", "--from", "yesterday"], "--from"),
         (&["candles", "--timeframe", "2h"], "2h"),
+        (&["prices", "--top", "0"], "--top"),
+        (&["prices", "--from", "19-05-2026"], "2026-01-31T10:00:00Z"),
     ] {
         let output = db.coinetl(&["export", "--format", "csv", "--out", "out"]).args(args).run().expect(2);
         assert!(output.stderr.contains(word), "{output}");

@@ -111,8 +111,8 @@ impl Flow<'_> {
         }
     }
 
-    /// Sends what was held back, and ends the list of what was exported, if there is one: its rows and its sum.
-    pub fn end(mut self) -> anyhow::Result<Option<(u64, Whole)>> {
+    /// Sends what was held back, and ends the list of what was exported, if there is one.
+    pub fn end(mut self) -> anyhow::Result<Told> {
         if let Some(sorter) = self.by_day.take() {
             let (to_files, stop) = (&self.to_files, self.stop);
             sorter.finish(&mut |rows| Ok(!stop.load(Ordering::Relaxed) && to_files.send(rows).is_ok()))?;
@@ -120,6 +120,15 @@ impl Flow<'_> {
                 return Err(Interrupted.into());
             }
         }
-        Ok(self.seen.map(Seen::end).transpose()?)
+        let without_rate = self.rates.as_ref().map(Rates::without);
+        Ok(Told { seen: self.seen.map(Seen::end).transpose()?, without_rate })
     }
+}
+
+/// What is known when all rows are on their way.
+pub struct Told {
+    /// The list of what was exported: its rows and its sum.
+    pub seen: Option<(u64, Whole)>,
+    /// Rows that could not be converted, where any were to be.
+    pub without_rate: Option<u64>,
 }

@@ -30,6 +30,8 @@ pub struct Done {
     pub dataset: String,
     /// Ids that no coin has.
     pub unknown: Vec<String>,
+    /// Rows that could not be converted, where any were to be.
+    pub without_rate: Option<u64>,
 }
 
 /// Exports what is asked for into the folder, or nothing.
@@ -152,7 +154,7 @@ impl<'a> Export<'a> {
         let whole_groups = is_parquet && by_day.is_none() && by_run.is_none();
         self.snapshot.set_rows_at_once(if whole_groups { ROWS_AT_ONCE } else { FEW_ROWS });
         let (folder, plan, rates) = (self.folder, &self.plan, self.rates.take());
-        let ((runs, seen), files) = flow::in_two_threads(
+        let ((runs, told), files) = flow::in_two_threads(
             |to_files| {
                 let mut flow = Flow {
                     stop: self.stop,
@@ -167,7 +169,7 @@ impl<'a> Export<'a> {
                 let runs = read(&mut self.snapshot, selection, done, open, plan.adds, by_run, &mut flow)?;
                 // Nobody has to keep old versions of rows for us while the files are finished.
                 self.snapshot.end()?;
-                Ok((runs, flow.end()?.ok_or(FilesError::Thread)?))
+                Ok((runs, flow.end()?))
             },
             |rows_to_write| {
                 let mut files = Files::new(folder, plan);
@@ -180,8 +182,9 @@ impl<'a> Export<'a> {
         // Those without rows as well: what is left between the stretches has to be looked at each time.
         let ended = std::mem::take(&mut self.ended_runs);
         runs.into_iter().chain(ended).for_each(|run_id| with_run(&mut self.since.runs, run_id));
-        let seen = SeenFile { path: self.seen_path(), rows: seen.0, sha256: seen.1.sha256 };
-        self.commit(files, seen, unknown)
+        let (rows, whole) = told.seen.ok_or(FilesError::Thread)?;
+        let seen = SeenFile { path: self.seen_path(), rows, sha256: whole.sha256 };
+        Ok(Done { without_rate: told.without_rate, ..self.commit(files, seen, unknown)? })
     }
 
     fn seen_path(&self) -> String {
@@ -247,7 +250,7 @@ impl<'a> Export<'a> {
             },
         );
         self.folder.commit(named, removed, self.manifest)?;
-        Ok(Done { rows, files, dataset: dataset.clone(), unknown })
+        Ok(Done { rows, files, dataset: dataset.clone(), unknown, without_rate: None })
     }
 }
 

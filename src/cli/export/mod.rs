@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::output::{Outcome, Report};
-use super::{Context, heartbeat, stop};
+use super::{Context, heartbeat, history, stop};
 use crate::cli::ending::{self, Ended};
 use crate::db::export::{self, Selection, Table};
 use crate::db::runs::Status;
@@ -48,16 +48,16 @@ pub struct Args {
     #[arg(long, value_name = "TIMEFRAME,…", value_delimiter = ',')]
     timeframe: Vec<Timeframe>,
     /// Only rows of this time and later, such as 2026-05-19 or 2026-05-19T08:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = history::moment)]
     from: Option<Stamp>,
     /// Only rows before this time
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = history::moment)]
     to: Option<Stamp>,
     /// Only coins with these ids of their source
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     ids: Vec<String>,
     /// Only the N coins of each source that are ranked best
-    #[arg(long, value_name = "N", conflicts_with = "ids")]
+    #[arg(long, value_name = "N", conflicts_with = "ids", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
     /// Only rows in these currencies
     #[arg(long, value_name = "CURRENCY,…", value_delimiter = ',')]
@@ -176,12 +176,6 @@ impl Args {
     }
 }
 
-/// A day, or a moment with a zone.
-fn moment(text: &str) -> Result<Stamp, String> {
-    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    Stamp::parse(&whole).map_err(|err| err.to_string())
-}
-
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     // What is wrong with the options is told first.
@@ -216,7 +210,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     drop(beating);
     let (mut ended, mut text) = (Ended::well(), String::new());
     match result {
-        Ok(Exported { rows, unknown, told, text: said }) => {
+        Ok(Exported { rows, unknown, told, text: said, without_rate }) => {
             let counted = session.batch(|batch| {
                 batch.tally.read = rows as i64;
                 batch.tally.written = rows as i64;
@@ -227,10 +221,19 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
                 // The rows are out all the same.
                 ended = Ended { status: Status::Partial, ..Ended::failed(&err.into(), false) };
             } else if !unknown.is_empty() {
-                let why = format!("no coin has the id {}; the others are exported", unknown.join(", "));
+                let rest = if rows > 0 { "the others are exported" } else { "there are no others" };
+                let why = format!("no coin has the id {}; {rest}", unknown.join(", "));
                 ended = Ended { status: Status::Partial, exit: Exit::Partial, error: Some(why) };
             }
             report.more = told;
+            if let Some(without) = without_rate {
+                report.more.insert("rows_without_rate".into(), json!(without));
+                if without > 0 {
+                    log::warn!(
+                        "{without} of {rows} rows have no amounts: no rate is stored of the 24 hours before them"
+                    );
+                }
+            }
             text = format!("{said} ({:.1} s)", started.elapsed().as_secs_f64());
         }
         Err(err) => {
@@ -254,16 +257,19 @@ struct Exported {
     unknown: Vec<String>,
     told: serde_json::Map<String, Value>,
     text: String,
+    without_rate: Option<u64>,
 }
 
 impl Exported {
-    fn into(folder: &Folder, Done { rows, files, dataset, unknown }: Done) -> Exported {
+    fn into(folder: &Folder, done: Done) -> Exported {
+        let Done { rows, files, dataset, unknown, without_rate } = done;
         let text = format!("{dataset}: {rows} rows in {} file(s) in {}", files.len(), folder.path().display());
         let told = [("files".to_owned(), json!(files)), ("dataset".to_owned(), json!(dataset))];
-        Exported { rows, unknown, told: told.into_iter().collect(), text }
+        Exported { rows, unknown, told: told.into_iter().collect(), text, without_rate }
     }
 
-    fn through(dataset: String, Piped { rows, whole: Whole { bytes, sha256 }, unknown }: Piped) -> Exported {
+    fn through(dataset: String, piped: Piped) -> Exported {
+        let Piped { rows, whole: Whole { bytes, sha256 }, unknown, without_rate } = piped;
         let text = format!("{dataset}: {rows} rows to the standard output");
         let told = [
             ("files".to_owned(), json!([])),
@@ -271,6 +277,6 @@ impl Exported {
             ("bytes".to_owned(), json!(bytes)),
             ("sha256".to_owned(), json!(sha256)),
         ];
-        Exported { rows, unknown, told: told.into_iter().collect(), text }
+        Exported { rows, unknown, told: told.into_iter().collect(), text, without_rate }
     }
 }

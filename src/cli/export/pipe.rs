@@ -20,6 +20,8 @@ pub struct Piped {
     pub whole: Whole,
     /// Ids that no coin has.
     pub unknown: Vec<String>,
+    /// Rows that could not be converted, where any were to be.
+    pub without_rate: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,9 @@ pub fn check(request: &Request) -> Result<(), UsageError> {
     let needs_a_folder = [("--partition-by", request.by_day), ("--since-last", request.since_last)];
     if let Some((option, _)) = needs_a_folder.iter().find(|(_, given)| *given) {
         return Err(UsageError(format!("{option} needs a folder; --out - writes one stream")));
+    }
+    if Out::is_stdout_closed() {
+        return Err(UsageError("--out -: the standard output is closed".to_owned()));
     }
     if request.format == Format::Parquet && std::io::stdout().is_terminal() {
         let why = "a terminal can't show Parquet; send it on with | or >, or give --out a folder";
@@ -56,7 +61,7 @@ pub fn write(url: &DatabaseUrl, request: &Request, stop: &Arc<AtomicBool>) -> an
             flow.check(read)?;
             // Whoever reads slowly does not keep old versions of rows alive.
             snapshot.end()?;
-            Ok(())
+            flow.end()
         },
         |rows_to_write| -> Result<(u64, Whole), FilesError> {
             let mut encoder = Encoder::begin(request.format, Out::stdout(stop.clone())?, &fields, &about)?;
@@ -69,8 +74,13 @@ pub fn write(url: &DatabaseUrl, request: &Request, stop: &Arc<AtomicBool>) -> an
         },
     );
     match through {
-        Ok(((), (rows, whole))) => Ok(Piped { rows, whole, unknown }),
+        Ok((told, (rows, whole))) => Ok(Piped { rows, whole, unknown, without_rate: told.without_rate }),
         Err(_) if stop.load(Ordering::Relaxed) => Err(Interrupted.into()),
-        Err(err) => Err(err),
+        // Unlike a file, what is behind a pipe can't be taken back.
+        Err(err) => Err(match err.downcast() {
+            Ok(FilesError::Full { path }) => FilesError::Cut { path }.into(),
+            Ok(err) => err.into(),
+            Err(err) => err,
+        }),
     }
 }

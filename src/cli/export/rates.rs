@@ -7,6 +7,7 @@ use crate::db::fx::{self, Conversion};
 use crate::db::{DatabaseUrl, DbError};
 use crate::domain::Stamp;
 use crate::domain::rows::{Cell, Field, Kind, Rows};
+use crate::exit::UsageError;
 use crate::sources::whose_rates;
 
 /// Columns that are amounts of `vs_currency`.
@@ -33,17 +34,34 @@ pub struct Rates {
     fields: Vec<Field>,
     currency: String,
     by_source: HashMap<String, Conversion>,
+    /// Rows for which there was no rate.
+    without: u64,
 }
 
 impl Rates {
-    pub fn new(url: &DatabaseUrl, table: Table, currency: &str) -> Result<Rates, DbError> {
+    /// Refuses a currency that nothing is known of, where something is known of others.
+    pub fn new(url: &DatabaseUrl, table: Table, currency: &str) -> anyhow::Result<Rates> {
+        let mut snapshot = Snapshot::take(url)?;
+        if let Some(known) = fx::known_instead_of(snapshot.conn(), currency)? {
+            let why = format!(
+                "--in {currency:?}: nothing is stored in it, and no rate of it; there are rates of {}",
+                known.join(", ")
+            );
+            return Err(UsageError(why).into());
+        }
         Ok(Rates {
-            snapshot: Snapshot::take(url)?,
+            snapshot,
+            without: 0,
             table,
             fields: fields(table),
             currency: currency.to_owned(),
             by_source: HashMap::new(),
         })
+    }
+
+    /// Rows that have no amounts for want of a rate, so far.
+    pub fn without(&self) -> u64 {
+        self.without
     }
 
     pub fn convert(&mut self, rows: &Rows) -> Result<Rows, DbError> {
@@ -70,6 +88,7 @@ impl Rates {
                 }
             };
             let dated = conversion.dated_factor(conn, vs, time)?;
+            self.without += u64::from(dated.is_none());
             let mut fits = true;
             for (column, is_amount) in is_amount.iter().enumerate() {
                 let cell = match (rows.cell(column, row), is_amount) {

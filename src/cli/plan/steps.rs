@@ -184,8 +184,9 @@ pub fn parse(words: &[String]) -> Result<(Cli, bool), NotCounted> {
     let line = prefix.iter().map(|word| word.to_string()).chain(rest.iter().cloned());
     let cli = Cli::try_parse_from(line).map_err(|err| {
         let message = err.to_string();
-        let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        NotCounted(format!("it would end with 2: {first}"))
+        // What is missing stands in lines of its own.
+        let said: Vec<&str> = message.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        NotCounted(format!("it would end with 2: {}", said.join(" ").trim_start_matches("error: ")))
     })?;
     Ok((cli, prefix.len() > 1))
 }

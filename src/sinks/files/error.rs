@@ -13,6 +13,8 @@ pub enum FilesError {
     Busy { path: String },
     #[error("{path} is not what an export left behind ({why}); move it away, or choose another folder with --out")]
     Manifest { path: String, why: String },
+    #[error("no space is left behind {path}; what is there is not the whole export, free some and run again")]
+    Cut { path: String },
     #[error("whoever read {path} went away; what was read is not the whole export")]
     Reader { path: String },
     #[error("{path}: {why}")]
