@@ -122,6 +122,7 @@ impl Work {
                 marks::add(batch, &part.rest)?;
             }
             let now = clock::now(batch.conn)?;
+            self.pruned.refresh(&mut self.reader.borrow_mut().conn)?;
             let (mut changes, mut rows) = (Changes::default(), 0);
             for part in &parts {
                 for segment in &part.segments {
@@ -138,7 +139,7 @@ impl Work {
 
     /// Folds what is touched of some coins' day; how many rows were read for it.
     fn fold(
-        &mut self,
+        &self,
         writer: Option<&RawSqlite>,
         day: Stamp,
         vs_currency: &Arc<str>,
@@ -156,7 +157,6 @@ impl Work {
             from: touched.iter().map(|(_, from, _)| *from).min().unwrap_or(first),
             to: touched.iter().map(|(.., to)| *to).max().unwrap_or(end),
         };
-        self.pruned.refresh(&mut self.reader.borrow_mut().conn)?;
         if self.pruned.reaches(span.from) {
             // Where observations are gone, shorter candles tell of them, all over the longest interval.
             touched.iter_mut().for_each(|(_, from, to)| (*from, *to) = (span.from, span.to));

@@ -91,7 +91,7 @@ fn a_reader_that_takes_nothing_can_t_keep_it_from_stopping() {
 }
 
 #[test]
-fn a_full_disk_behind_it_and_none_at_all_are_told() {
+fn a_full_disk_behind_it_is_told() {
     let db = TestDb::new(Backend::Sqlite).unwrap();
     db.setup();
     odd_prices(&db);
@@ -102,15 +102,9 @@ fn a_full_disk_behind_it_and_none_at_all_are_told() {
         assert_eq!(output.status.code(), Some(75), "{said}");
         assert!(said.contains("no space is left behind the standard output; what is there is not the whole"), "{said}");
     }
-    let null = File::options().write(true).open("/dev/null").unwrap();
+    // Nowhere is a place, too.
+    let null = File::options().read(true).write(true).open("/dev/null").unwrap();
     assert!(export().start(Stdio::from(null), Stdio::null()).wait().unwrap().success());
-    let mut closed = std::process::Command::new("sh");
-    closed.args(["-c", "exec \"$0\" export prices --format csv --out - >&-", env!("CARGO_BIN_EXE_coinetl")]);
-    closed.current_dir(db.workdir().path()).env("DATABASE_URL", db.url());
-    let output = closed.output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("the standard output is closed"), "{said}");
 }
 
 #[test]

@@ -34,9 +34,6 @@ pub fn check(request: &Request) -> Result<(), UsageError> {
     if let Some((option, _)) = needs_a_folder.iter().find(|(_, given)| *given) {
         return Err(UsageError(format!("{option} needs a folder; --out - writes one stream")));
     }
-    if Out::is_stdout_closed() {
-        return Err(UsageError("--out -: the standard output is closed".to_owned()));
-    }
     if request.format == Format::Parquet && std::io::stdout().is_terminal() {
         let why = "a terminal can't show Parquet; send it on with | or >, or give --out a folder";
         return Err(UsageError(why.to_owned()));

@@ -107,15 +107,6 @@ impl Out {
         Ok(Out::new(path, Target::File(file)))
     }
 
-    /// Whether there is a standard output. Of a process that was started without one, what stands in its place
-    /// is opened for reading as well, which no shell does that sends output to `/dev/null`.
-    pub fn is_stdout_closed() -> bool {
-        let fd = io::stdout().as_raw_fd();
-        let is_null = std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|to| to == Path::new("/dev/null"));
-        // SAFETY: it reads flags of a descriptor that is ours.
-        is_null && unsafe { libc::fcntl(fd, libc::F_GETFL) } & libc::O_ACCMODE == libc::O_RDWR
-    }
-
     /// The standard output, whatever is behind it. A reader that takes nothing can't keep it from ending
     /// with an error once `stop` is set.
     pub fn stdout(stop: Arc<AtomicBool>) -> Result<Out, FilesError> {
