@@ -10,7 +10,7 @@ use super::sqlite_raw::RawSqlite;
 use super::transaction::transaction;
 use crate::domain::Cost;
 
-/// A batch that met another writer is tried again this often, and no longer than this.
+/// What met another writer is tried again this often, and no longer than this.
 const MAX_CONFLICTS: u32 = 5;
 pub const CONFLICT_PATIENCE: Duration = Duration::from_secs(25);
 
@@ -35,12 +35,14 @@ impl Session {
     /// Takes the lease and begins a run.
     pub fn begin(opened: Opened, command: &str, source: &str, wait: Duration) -> Result<Self, DbError> {
         let Opened { raw, mut conn } = opened;
-        let lease = lease::acquire(&mut conn, command, source, wait)?;
-        let begun = transaction(&mut conn, |conn| {
-            let run_id = runs::begin(conn, command, source)?;
-            runs::bury_dead(conn, command, source, run_id)?;
-            lease.set_run(conn, run_id)?;
-            Ok(run_id)
+        let lease = patiently(|| lease::acquire(&mut conn, command, source, wait))?;
+        let begun = patiently(|| {
+            transaction(&mut conn, |conn| {
+                let run_id = runs::begin(conn, command, source)?;
+                runs::bury_dead(conn, command, source, run_id)?;
+                lease.set_run(conn, run_id)?;
+                Ok(run_id)
+            })
         });
         match begun {
             Ok(run_id) => Ok(Session { raw, conn, lease, run_id, tally: Tally::default() }),
@@ -79,14 +81,16 @@ impl Session {
         if source == self.lease.source {
             return Ok(());
         }
-        let lease = lease::acquire(&mut self.conn, &self.lease.command, source, wait)?;
+        let lease = patiently(|| lease::acquire(&mut self.conn, &self.lease.command, source, wait))?;
         let (run_id, old) = (self.run_id, self.lease.clone());
-        transaction(&mut self.conn, |conn| {
-            old.confirm(conn)?;
-            runs::relabel(conn, run_id, source)?;
-            runs::bury_dead(conn, &lease.command, source, run_id)?;
-            lease.set_run(conn, run_id)?;
-            old.release(conn)
+        patiently(|| {
+            transaction(&mut self.conn, |conn| {
+                old.confirm(conn)?;
+                runs::relabel(conn, run_id, source)?;
+                runs::bury_dead(conn, &lease.command, source, run_id)?;
+                lease.set_run(conn, run_id)?;
+                old.release(conn)
+            })
         })?;
         self.lease = lease;
         Ok(())
@@ -94,11 +98,10 @@ impl Session {
 
     /// Writes one batch: `work`'s rows and the counts it adds, or nothing at all.
     pub fn batch<R>(&mut self, mut work: impl FnMut(&mut Batch<'_>) -> Result<R, DbError>) -> Result<R, DbError> {
-        let (mut conflicts, started) = (0, Instant::now());
-        loop {
-            let (mut tally, begun) = (self.tally, Instant::now());
-            let (raw, lease, run_id) = (self.raw.as_ref(), &self.lease, self.run_id);
-            let ended = transaction(&mut self.conn, |conn| {
+        let (raw, lease, run_id, before) = (self.raw.as_ref(), &self.lease, self.run_id, self.tally);
+        let (tally, result) = patiently(|| {
+            let (mut tally, begun) = (before, Instant::now());
+            transaction(&mut self.conn, |conn| {
                 lease.confirm(conn)?;
                 let result = work(&mut Batch { conn, raw, run_id, tally: &mut tally })?;
                 runs::save_tally(conn, run_id, &tally)?;
@@ -107,20 +110,11 @@ impl Session {
                     lease.confirm(conn)?;
                 }
                 Ok(result)
-            });
-            match ended {
-                Ok(result) => {
-                    self.tally = tally;
-                    return Ok(result);
-                }
-                Err(err) if err.is_conflict() && conflicts < MAX_CONFLICTS && started.elapsed() < CONFLICT_PATIENCE => {
-                    conflicts += 1;
-                    log::debug!("another writer was in the way ({err}), trying the batch again");
-                    std::thread::sleep(Duration::from_millis(50 << conflicts));
-                }
-                Err(err) => return Err(err),
-            }
-        }
+            })
+            .map(|result| (tally, result))
+        })?;
+        self.tally = tally;
+        Ok(result)
     }
 
     /// Goes on with another connection, in place of one that was lost.
@@ -136,12 +130,29 @@ impl Session {
     /// Calls and credits of the whole run.
     pub fn finish(&mut self, status: Status, error: Option<&str>, unmade: Cost) -> Result<Cost, DbError> {
         let (lease, run_id) = (&self.lease, self.run_id);
-        transaction(&mut self.conn, |conn| {
-            lease.confirm(conn)?;
-            runs::count_calls(conn, run_id, unmade * -1)?;
-            runs::finish(conn, run_id, status, error)?;
-            lease.release(conn)?;
-            runs::spent(conn, run_id)
+        patiently(|| {
+            transaction(&mut self.conn, |conn| {
+                lease.confirm(conn)?;
+                runs::count_calls(conn, run_id, unmade * -1)?;
+                runs::finish(conn, run_id, status, error)?;
+                lease.release(conn)?;
+                runs::spent(conn, run_id)
+            })
         })
+    }
+}
+
+/// Tries again what met another writer, and left nothing behind.
+fn patiently<R>(mut attempt: impl FnMut() -> Result<R, DbError>) -> Result<R, DbError> {
+    let (mut conflicts, started) = (0, Instant::now());
+    loop {
+        match attempt() {
+            Err(err) if err.is_conflict() && conflicts < MAX_CONFLICTS && started.elapsed() < CONFLICT_PATIENCE => {
+                conflicts += 1;
+                log::debug!("another writer was in the way ({err}), trying again");
+                std::thread::sleep(Duration::from_millis(50 << conflicts));
+            }
+            done => return done,
+        }
     }
 }

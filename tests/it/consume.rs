@@ -366,12 +366,20 @@ fn two_who_fold_the_same_windows_lose_nothing(db: &TestDb) {
     other.make(1, &[]);
     // Every pair's quotes go to both, turn by turn.
     let quotes = quotes(3_000);
-    let running = [&one, &other].map(|topic| consume(db, topic, &[]).spawn());
+    let running = [&one, &other].map(|topic| consume(db, topic, &["-vv"]).spawn());
     let stored = || db.number("SELECT COUNT(*) FROM crypto_metrics");
     for (n, part) in quotes.chunks(300).enumerate() {
         one.send(&messages(&part[..150]));
         other.send(&messages(&part[150..]));
-        wait_until(|| stored() == (n as i64 + 1) * 300);
+        let (wanted, started) = ((n as i64 + 1) * 300, Instant::now());
+        while stored() != wanted {
+            if started.elapsed() > Duration::from_secs(60) {
+                running.iter().for_each(|member| member.signal("TERM"));
+                let told = running.map(|member| member.wait().to_string()).join("\n");
+                panic!("{} of {wanted} rows after part {n}; the two said:\n{told}", stored());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
     for member in running {
         member.signal("TERM");
