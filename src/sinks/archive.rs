@@ -163,12 +163,15 @@ impl ArchiveSink {
                     );
                 }
             }
-            keep_folded(batch, target, pieces)?;
             let rows = candle_rows.len() + price_rows.len();
             let (mut new, mut updated) = (0, 0);
             if !candle_rows.is_empty() {
                 let stored = candles::upsert(batch, &mut candle_rows)?;
                 (new, updated) = (stored.new, stored.updated);
+                // The database's own export tells nothing new of what it holds.
+                if stored.changed() {
+                    keep_folded(batch, target, pieces)?;
+                }
             }
             let new_candles = new;
             if !price_rows.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -51,16 +51,24 @@ fn many(db: &TestDb) {
     );
 }
 
+/// An export of which somebody read the first word.
+fn begun(db: &TestDb) -> (Child, ChildStdout) {
+    let mut running =
+        db.coinetl(&["export", "prices", "--format", "csv", "--out", "-"]).start(Stdio::piped(), Stdio::piped());
+    let mut stdout = running.stdout.take().unwrap();
+    let mut head = [0; 6];
+    stdout.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"source");
+    (running, stdout)
+}
+
 #[test]
 fn a_reader_that_goes_away_is_told() {
     let db = TestDb::new(Backend::Sqlite).unwrap();
     db.setup();
     many(&db);
-    let mut running =
-        db.coinetl(&["export", "prices", "--format", "csv", "--out", "-"]).start(Stdio::piped(), Stdio::piped());
-    let mut head = [0; 6];
-    running.stdout.take().unwrap().read_exact(&mut head).unwrap();
-    assert_eq!(&head, b"source");
+    let (running, stdout) = begun(&db);
+    drop(stdout);
     let output = running.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -74,11 +82,7 @@ fn a_reader_that_takes_nothing_can_t_keep_it_from_stopping() {
     let db = TestDb::new(Backend::Sqlite).unwrap();
     db.setup();
     many(&db);
-    let mut running =
-        db.coinetl(&["export", "prices", "--format", "csv", "--out", "-"]).start(Stdio::piped(), Stdio::piped());
-    let mut stdout = running.stdout.take().unwrap();
-    let mut head = [0; 6];
-    stdout.read_exact(&mut head).unwrap();
+    let (running, stdout) = begun(&db);
     std::thread::sleep(Duration::from_millis(300));
     let asked = Instant::now();
     signal(running.id(), "TERM");

@@ -149,6 +149,15 @@ fn what_another_database_folded_stays(db: &TestDb) {
         candle("1h", day + hour * 3_600_000, hour + 1, 3, true);
     }
     db.workdir().write("candles.csv", &text);
+    let kept = "SELECT source, before_time FROM pruned";
+    assert_eq!(counts(&db.coinetl(&["import", "candles.csv"]).json(0)), [28, 28, 0, 0, 0]);
+    assert_eq!(db.lines(kept), ["coingecko|2026-05-21 00:00:00.000"]);
+    // What is stored already is folded here as before.
+    db.execute("DELETE FROM pruned");
+    assert_eq!(counts(&db.coinetl(&["import", "candles.csv"]).json(0)), [28, 0, 0, 28, 0]);
+    assert_eq!(db.number("SELECT COUNT(*) FROM pruned"), 0);
+    db.execute("DELETE FROM candles");
+    db.execute("DELETE FROM rollup_open");
     assert_eq!(counts(&db.coinetl(&["import", "candles.csv"]).json(0)), [28, 28, 0, 0, 0]);
     let stored =
         || db.lines("SELECT timeframe, open_time, open, close, samples FROM candles ORDER BY timeframe, open_time");

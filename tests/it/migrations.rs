@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use coinetl::db::migrate;
+use diesel::connection::SimpleConnection;
 
 use crate::support::test_db::{Backend, TestDb};
 
@@ -63,16 +64,32 @@ fn the_three_schemas_are_the_same() {
     }
 }
 
-/// Stored rows stay readable, and what other connections know of the schema is not out of date.
+/// A database of before keeps its rows, and whoever has it open goes by the new words.
 #[test]
 fn sqlite_s_checks_are_said_anew() {
+    const DOWN: &str = include_str!("../../migrations/sqlite/2026-11-27-000000_checks/down.sql");
     let db = TestDb::new(Backend::Sqlite).unwrap();
     db.setup();
-    let checks = "SELECT COUNT(*) FROM sqlite_master WHERE sql LIKE '%origin = ''source'' OR%' OR sql LIKE '%state = ''full'' OR%'";
-    assert_eq!(db.number(checks), 2);
+    let new_words = "SELECT COUNT(*) FROM sqlite_master WHERE sql LIKE '%origin = ''source'' OR%' OR sql LIKE '%state = ''full'' OR%'";
+    db.execute(DOWN);
+    db.execute("DELETE FROM __diesel_schema_migrations WHERE version = '20261127000000'");
+    assert_eq!(db.number(new_words), 0);
+    const T: &str = "'2026-01-02 03:04:05.006'";
+    db.execute(&format!("INSERT INTO assets VALUES (1, 's', 'a', 'a', 'a', TRUE, {T}, {T})"));
+    let candle = |timeframe: &str, origin: &str| {
+        format!(
+            "INSERT INTO candles VALUES (1, 'usd', '{timeframe}', {T}, 1, 1, 1, 1, 1, 1, 1, 1, '{origin}', TRUE, 1)"
+        )
+    };
+    let mut other = db.open().conn;
+    other.batch_execute(&candle("1d", "archive")).unwrap();
+    assert_eq!(db.setup()["applied"].as_array().unwrap().len(), 1);
+    assert_eq!(db.number(new_words), 2);
+    other.batch_execute(&candle("1h", "rollup")).unwrap();
+    assert!(other.batch_execute(&candle("6h", "odd")).is_err());
+    assert_eq!(db.lines("SELECT timeframe FROM candles"), ["1d", "1h"]);
     assert_eq!(db.lines("PRAGMA integrity_check"), ["ok"]);
-    let plan = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'changed'";
-    assert_eq!(db.number(plan), 0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sqlite_master WHERE name = 'changed'"), 0);
 }
 
 fn same(one: &BTreeSet<String>, other: &BTreeSet<String>) {

@@ -1,0 +1,2 @@
+-- Of SQLite alone; the versions stay the same in all three.
+DO 0;
