@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
 
 use super::BrokerError;
 use super::config::BrokerSettings;
@@ -57,20 +58,19 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(_) = rebalance {
-            self.changed(Vec::new());
-        }
-    }
-
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(list) = rebalance {
-            // Nothing is handed out before the database has said where to go on.
-            if let Err(err) = consumer.pause(list) {
-                log::debug!("pausing new partitions: {err}");
+    /// Nothing is fetched of new partitions before the database has said where to go on: for now they are none.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let (partitions, done) = match err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                let ours = list.elements().iter().map(|element| element.partition()).collect();
+                (ours, consumer.assign(&TopicPartitionList::new()))
             }
-            self.changed(list.elements().iter().map(|element| element.partition()).collect());
+            _ => (Vec::new(), consumer.unassign()),
+        };
+        if let Err(err) = done {
+            log::debug!("librdkafka: a change of assignment: {err}");
         }
+        self.changed(partitions);
     }
 }
 
@@ -170,7 +170,7 @@ impl Member {
                     RDKafkaErrorCode::TopicAuthorizationFailed
                     | RDKafkaErrorCode::GroupAuthorizationFailed
                     | RDKafkaErrorCode::SaslAuthenticationFailed,
-                ) => Err(BrokerError::of_reading(&self.servers, &err)),
+                ) => Err(self.unread(&err)),
                 // Its remedy is the look at the log's ends that follows a change.
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                     self.shared.changes.fetch_add(1, Ordering::SeqCst);
@@ -191,9 +191,7 @@ impl Member {
 
     /// First and last offset (exclusive) that a partition holds.
     pub fn ends(&self, partition: i32) -> Result<(i64, i64), BrokerError> {
-        self.consumer
-            .fetch_watermarks(&self.topic, partition, PATIENCE)
-            .map_err(|err| BrokerError::of_reading(&self.servers, &err))
+        self.consumer.fetch_watermarks(&self.topic, partition, PATIENCE).map_err(|err| self.unread(&err))
     }
 
     /// The id of the topic of that name that is there now; `None` from a broker that gives none.
@@ -206,19 +204,34 @@ impl Member {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in offsets {
             list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
-                .map_err(|err| BrokerError::of_reading(&self.servers, &err))?;
+                .map_err(|err| self.unread(&err))?;
         }
         lock(&self.shared.at_end).clear();
-        self.consumer.assign(&list).map_err(|err| BrokerError::of_reading(&self.servers, &err))?;
-        self.consumer.resume(&list).map_err(|err| BrokerError::of_reading(&self.servers, &err))
+        self.stop_fetching().and_then(|()| self.consumer.assign(&list)).map_err(|err| self.unread(&err))
+    }
+
+    /// Puts down what is fetched, and waits until that is done: librdkafka up to 2.15 aborts the process when a
+    /// partition that it is stopping is begun and stopped anew (its issue 5573).
+    fn stop_fetching(&self) -> KafkaResult<()> {
+        if self.consumer.assignment()?.count() == 0 {
+            return Ok(());
+        }
+        self.consumer.unassign()?;
+        // Its main thread takes what is asked of it in turn: the stops of `unassign`, then the first question,
+        // then that the stops were made; the answer to the second question comes after all of these.
+        self.consumer.assignment()?;
+        self.consumer.assignment()?;
+        Ok(())
+    }
+
+    fn unread(&self, err: &KafkaError) -> BrokerError {
+        BrokerError::of_reading(&self.servers, err)
     }
 
     /// Nothing is handed out until the next `go_on_at`.
-    pub fn pause(&self) {
-        if let Ok(list) = self.consumer.assignment()
-            && let Err(err) = self.consumer.pause(&list)
-        {
-            log::debug!("pausing partitions: {err}");
+    pub fn rest(&self) {
+        if let Err(err) = self.stop_fetching() {
+            log::debug!("putting partitions down: {err}");
         }
     }
 

@@ -26,6 +26,7 @@ mod export_pipe;
 mod faults;
 mod frozen_broker;
 mod gaps;
+mod group_member;
 mod import;
 mod import_hostile;
 mod import_own;

@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
                 if !std::mem::replace(&mut told, true) {
                     log::warn!("the broker {servers} can't be read from ({why}); the stream waits for it");
                 }
-                member.pause();
+                member.rest();
                 self.wait_a_little(member)?;
                 if self.stop.load(Ordering::Relaxed) {
                     return Ok(());
@@ -311,10 +311,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Stays in the group, with its partitions paused, until the database answers again.
+    /// Stays in the group, reading nothing, until the database answers again.
     fn wait_for_database(&mut self, member: &Member, err: DbError) -> anyhow::Result<()> {
         log::warn!("{err}; the stream waits for it");
-        member.pause();
+        member.rest();
         while !self.stop.load(Ordering::Relaxed) {
             self.wait_a_little(member)?;
             match migrate::open_current(&self.settings.database_url) {
