@@ -2,7 +2,7 @@
 
 import re
 
-from tools import REPO
+from tools import REPO, say
 
 FILE = REPO / "docs/BENCHMARKS.md"
 HEAD = ("what", "coinetl", "peer", "ratio", "target", "met?")
@@ -15,6 +15,8 @@ class Row:
         verdict = {None: "", True: "yes", False: "**no**"}[met]
         ratio = "" if ratio is None else f"{ratio:.2f} ×"
         self.cells = (what, ours, peer, ratio, target, verdict)
+        # At once: what comes later may take long, and be ended.
+        say("| " + " | ".join(self.cells) + " |")
 
 
 def table(rows):

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::output::{Outcome, Report};
 use super::{Context, import};
-use crate::db::{Absent, DbError, candle_indexes, migrate, open};
+use crate::db::{Absent, DbError, filling, migrate, open};
 use crate::exit::Exit;
 
 const NAME: &str = "db-setup";
@@ -51,8 +51,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
 fn apply(context: &Context) -> Result<Vec<String>, DbError> {
     let mut opened = open(&context.settings.database_url, Absent::Create)?;
     let applied = migrate::run_pending(&mut opened.conn)?;
-    if let Err(err) = candle_indexes::heal(&mut opened.conn, import::NAME) {
-        log::warn!("candles are slow to look through by time until the next db-setup: {err}");
+    if let Err(err) = filling::heal(&mut opened.conn, import::NAME) {
+        log::warn!("{}: {err}", filling::LACKING);
     }
     Ok(applied)
 }

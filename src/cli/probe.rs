@@ -10,6 +10,7 @@ use super::budget::allowance;
 use super::run::{Vendor, api_name, pace};
 use crate::config::Settings;
 use crate::db::calls::{self, Turn};
+use crate::db::durability;
 use crate::db::runs::{self, Status};
 use crate::db::{Connection, Shared};
 use crate::domain::Cost;
@@ -54,7 +55,7 @@ pub async fn ask<T>(
         let content = answer.map(|answer| answer.content).map_err(Into::into);
         return Ok(Probed { content, stored_as, run_id: None, cost: Cost::default(), took });
     };
-    runs::relax_durability(&mut conn)?;
+    durability::relax(&mut conn)?;
     let access = pace(&mut conn, settings, vendor)?;
     runs::bury_old(&mut conn, command)?;
     let run_id = runs::begin(&mut conn, command, &vendor.name())?;

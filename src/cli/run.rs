@@ -13,7 +13,8 @@ use super::output::{Outcome, Report, sentence};
 use super::stop;
 use crate::config::Settings;
 use crate::db::calls::{self, Turn};
-use crate::db::runs::{self, Status, Tally};
+use crate::db::durability;
+use crate::db::runs::{Status, Tally};
 use crate::db::{Absent, Connection, DbError, Session, Shared, accounts, migrate, open};
 use crate::domain::{Account, Cost};
 use crate::exit::{self, Exit};
@@ -134,7 +135,7 @@ where
     let settings = &context.settings;
     let writer = migrate::open_current(&settings.database_url)?;
     let mut control = open(&settings.database_url, Absent::Fail)?.conn;
-    runs::relax_durability(&mut control)?;
+    durability::relax(&mut control)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let vendor = Vendor::reach(context).await?;

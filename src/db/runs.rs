@@ -3,11 +3,10 @@
 use diesel::sql_types::{BigInt, Timestamp};
 
 use super::conn::Connection;
-use super::error::{DbError, Doing};
+use super::error::DbError;
 use super::sql::sql;
 use super::url::Backend;
 use crate::domain::{Cost, Stamp};
-use diesel::connection::SimpleConnection;
 
 /// What a run did so far. `read = written + unchanged + rejected`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -184,14 +183,4 @@ pub fn spent(conn: &mut Connection, run_id: i64) -> Result<Cost, DbError> {
         .bind(run_id)
         .first::<Spent>(conn, "reading the run's calls")?;
     Ok(spent.map_or(Cost::default(), |spent| Cost { calls: spent.calls, credits: spent.credits }))
-}
-
-/// Commits that only count may be lost when the power goes, never when a process dies: that is
-/// what a connection for calls and signs of life needs, and it saves a disk flush a call.
-pub fn relax_durability(conn: &mut Connection) -> Result<(), DbError> {
-    match conn.backend() {
-        Backend::Sqlite => conn.batch_execute("PRAGMA synchronous = NORMAL").doing("preparing the connection"),
-        Backend::Postgres => conn.batch_execute("SET synchronous_commit = off").doing("preparing the connection"),
-        Backend::Mysql => Ok(()),
-    }
 }

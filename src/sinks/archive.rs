@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::db::candle_indexes::Indexes;
 use crate::db::candles::{self, CandleRow};
+use crate::db::filling::Filling;
 use crate::db::import_positions::{self, Position};
 use crate::db::prices::{self, PriceRow};
 use crate::db::rollup::state;
@@ -93,7 +93,7 @@ pub struct ArchiveSink {
     target: Target,
     files: Vec<FileKey>,
     coins: HashMap<Arc<Subject>, Known>,
-    indexes: Indexes,
+    filling: Filling,
 }
 
 /// A coin that is stored, and the currency.
@@ -106,18 +106,18 @@ struct Known {
 impl ArchiveSink {
     /// `files` in the order of the numbers that pieces come with.
     pub fn new(session: Session, target: Target, files: Vec<FileKey>) -> Self {
-        ArchiveSink { session, target, files, coins: HashMap::new(), indexes: Indexes::default() }
+        ArchiveSink { session, target, files, coins: HashMap::new(), filling: Filling::default() }
     }
 
     /// Makes ready for many rows.
     pub fn prepare(&mut self) -> Result<(), DbError> {
-        self.indexes = Indexes::set_aside(&mut self.session)?;
+        self.filling = Filling::begin(&mut self.session)?;
         Ok(())
     }
 
     /// Tidies up when all is written, or as much as could be.
     pub fn settle(&mut self) -> Result<(), DbError> {
-        Indexes::restore(&mut self.session)
+        Filling::end(&mut self.session)
     }
 
     pub fn target(&self) -> &Target {
@@ -126,7 +126,7 @@ impl ArchiveSink {
 
     /// All of these or none.
     pub fn write(&mut self, pieces: &[(usize, Piece)]) -> Result<(), DbError> {
-        let (target, files, coins) = (&self.target, &self.files, &self.coins);
+        let (target, files, coins, filling) = (&self.target, &self.files, &self.coins, &self.filling);
         let fresh = fresh(pieces, coins);
         let (learned, namesakes, new_candles) = self.session.batch(|batch| {
             let namesakes = namesakes(batch, target, &fresh)?;
@@ -166,6 +166,7 @@ impl ArchiveSink {
             let rows = candle_rows.len() + price_rows.len();
             let (mut new, mut updated) = (0, 0);
             if !candle_rows.is_empty() {
+                filling.hold(batch, &candle_rows.iter().map(|row| row.asset_id).collect())?;
                 let stored = candles::upsert(batch, &mut candle_rows)?;
                 (new, updated) = (stored.new, stored.updated);
                 // The database's own export tells nothing new of what it holds.
@@ -221,7 +222,7 @@ impl ArchiveSink {
         }
         self.target.namesakes.extend(namesakes);
         self.coins.extend(learned);
-        self.indexes.added(&mut self.session, new_candles)
+        self.filling.added(&mut self.session, new_candles)
     }
 }
 

@@ -401,7 +401,9 @@ fn what_is_no_day_is_rejected() {
     assert!(output.stderr.contains("--source \"bogus\" is unknown; use one of"), "{output}");
 }
 
-/// On the servers as well, which keep them where there are rows.
+const FOREIGN_KEY: &str = "FOREIGN KEY (asset_id) REFERENCES assets(id)";
+
+/// Also on the servers, which keep them where there are rows; in PostgreSQL without its foreign key, too.
 fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     let indexes = match db.backend() {
         Backend::Sqlite => "SELECT name FROM pragma_index_list('candles') WHERE origin = 'c' ORDER BY name",
@@ -411,10 +413,15 @@ fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
         }
         Backend::Postgres => {
             "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = 'candles'
-             AND indexname <> 'candles_pkey' ORDER BY indexname"
+             AND indexname <> 'candles_pkey'
+             UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'candles'::regclass
+             AND contype = 'f' ORDER BY 1"
         }
     };
-    let migrated = ["candles_by_run", "candles_by_time"];
+    let migrated = match db.backend() {
+        Backend::Postgres => &[FOREIGN_KEY, "candles_by_run", "candles_by_time"][..],
+        _ => &["candles_by_run", "candles_by_time"],
+    };
     assert_eq!(db.lines(indexes), migrated);
     db.workdir().write("h.csv", &history(12, 4_000));
     let die = || {
@@ -453,6 +460,36 @@ fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     drop(reader);
     assert_eq!(db.lines(indexes), migrated);
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
+}
+
+/// While PostgreSQL does not look for the coins of rows, the import does.
+#[test]
+fn a_coin_that_is_deleted_while_its_candles_come_ends_the_import() {
+    let Some(db) = TestDb::new(Backend::Postgres) else { return };
+    db.setup();
+    let pipe = db.workdir().file("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let running = db.coinetl(&["import", "pipe"]).spawn();
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let history = history(12, 4_000);
+    // Within a coin's days.
+    let (first, second) = history.split_at(history.len() / 24 * 13);
+    std::io::Write::write_all(&mut writer, first.as_bytes()).unwrap();
+    wait_until(|| db.number("SELECT COUNT(*) FROM candles") > 0);
+    db.execute("DELETE FROM assets");
+    // It ends before it has read all.
+    let _ = std::io::Write::write_all(&mut writer, second.as_bytes());
+    drop(writer);
+    let output = running.wait().expect(3);
+    assert!(output.stderr.contains("from assets meanwhile; run again"), "{output}");
+    // What is left of it is told, and new rows are looked at again.
+    assert!(output.stderr.contains("delete the candles whose asset_id is not in assets"), "{output}");
+    let key =
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'candles'::regclass AND contype = 'f'";
+    assert_eq!(db.lines(key), [format!("{FOREIGN_KEY} NOT VALID")]);
+    db.execute("DELETE FROM candles");
+    db.setup();
+    assert_eq!(db.lines(key), [FOREIGN_KEY]);
 }
 
 /// A signal ends it behind a batch, with the place, and gives the lease back; a pipe nobody writes to does not hold it.

@@ -16,6 +16,7 @@ use super::output::{Outcome, Report};
 use super::run::{self, Done};
 use super::{Context, heartbeat, stop};
 use crate::config::ConfigError;
+use crate::db::filling;
 use crate::db::import_positions::{self, Position};
 use crate::db::runs::Status;
 use crate::db::{Connection, DbError, Session, assets, migrate};
@@ -244,7 +245,7 @@ impl Request {
         bar.finish_and_clear();
         // Also of what was stored until it failed; what is stored is right without it.
         if let Err(err) = sink.settle() {
-            log::warn!("candles are slow to look through by time until the next db-setup: {err}");
+            log::warn!("{}: {err}", filling::LACKING);
         }
         let result = result.and_then(|()| {
             sink.session.batch(|batch| import_positions::clear(batch, SEED))?;
