@@ -120,12 +120,13 @@ pub fn fold<P: Piece>(
                     let Candle { open_time, bar, origin, is_final, .. } = &row.candle;
                     let settled = if row.candle.timeframe == timeframe {
                         roller.keep(*open_time, row.clone())
+                    } else if !is_final {
+                        // It tells less than the prices of its time, and would hide those that came after it.
+                        None
                     } else if *origin != Origin::Rollup {
                         roller.bar(row.candle.timeframe, *open_time, bar)
-                    } else if *is_final {
-                        roller.rolled(row.candle.timeframe, *open_time, bar)
                     } else {
-                        None
+                        roller.rolled(row.candle.timeframe, *open_time, bar)
                     };
                     if let Some(settled) = settled {
                         taker.take(Interval { asset_id, vs_currency: &vs_currency, timeframe, settled })?;

@@ -28,6 +28,7 @@ on_every_database!(
     a_timeframe_first_asked_for_after_a_prune_is_not_made_of_leftovers,
     a_price_that_is_restated_while_prune_looks_stays,
     a_candle_of_nothing_goes,
+    a_bar_that_is_not_over_hides_no_prices,
     a_candle_becomes_final_when_its_time_is_over,
     verify_finds_what_was_tampered_with,
     batch_and_stream_come_to_the_same_candles,
@@ -585,6 +586,33 @@ fn a_price_that_is_restated_while_prune_looks_stays(db: &TestDb) {
     session.finish(runs::Status::Ok, None, Cost::default()).unwrap();
     rollup(db, &[]);
     check(db, &[Timeframe::H1, Timeframe::D1]);
+}
+
+/// Six hours of which the source told when a few minutes were over, and prices before, in and after them.
+fn a_bar_that_is_not_over_hides_no_prices(db: &TestDb) {
+    assets(db, 1);
+    for hour in 0..24 {
+        let at = format!("2026-05-19 {hour:02}:30:00.000");
+        db.execute(&format!(
+            "INSERT INTO prices (asset_id, vs_currency, observed_at, price, run_id) VALUES (1, 'usd', '{at}', {}, 1)",
+            hour + 1
+        ));
+    }
+    let bar = |close: f64, is_final: &str| {
+        db.execute(&format!(
+            "INSERT INTO candles VALUES (1, 'usd', '6h', '2026-05-19 18:00:00.000', 90, 90, 80, {close}, NULL, NULL, NULL, NULL, \
+             'source', {is_final}, 1)"
+        ));
+    };
+    let daily = || db.lines("SELECT open, high, low, close, final FROM candles WHERE timeframe = '1d'");
+    bar(85.0, "FALSE");
+    rollup(db, &[]);
+    assert_eq!(daily(), ["1.0|24.0|1.0|24.0|1"]);
+    // Told once more, whole, it is what its hours come to.
+    db.execute("DELETE FROM candles WHERE timeframe = '6h'");
+    bar(86.0, "TRUE");
+    rollup(db, &["--rebuild"]);
+    assert_eq!(daily(), ["1.0|90.0|1.0|86.0|1"]);
 }
 
 fn a_candle_of_nothing_goes(db: &TestDb) {
