@@ -1,7 +1,8 @@
 //! The candle sink: bars into the table `candles`.
 //!
-//! A bar that is worth less than the stored one (see `Origin`) leaves it alone; else the new one stays,
-//! and `run_id` tells the run that changed it. Same numbers: nothing is written. The hours of what changed
+//! A bar that is worth less than the stored one (see `Origin`) leaves it alone, and so does one of the same worth that
+//! is not over, where the stored one is, and another database's fold of fewer observations; else the new one
+//! stays, and `run_id` tells the run that changed it. Same numbers: nothing is written. The hours of what changed
 //! are marked for the rollup (see [`marks`]), where a longer candle is folded of it.
 
 use std::sync::Arc;
@@ -57,16 +58,34 @@ const TABLE: Table = Table {
     stage: "candle_stage",
     key: &["asset_id", "vs_currency", "timeframe", "open_time"],
     figures: &["open", "high", "low", "close", "volume", "base_volume", "market_cap", "samples", "origin", "final"],
-    guard: Some(("origin", is_worth_as_much)),
+    guard: Some(tells_as_much),
     doing: "storing candles",
     #[cfg(feature = "postgres")]
     copy: bulk::postgres::copy!("candles", "candle_stage"),
 };
 
+/// The same for what this database folded itself: it knows best what that comes to.
+const FOLDED: Table = Table { guard: Some(is_worth_as_much), ..TABLE };
+
+type Named<'a> = &'a dyn Fn(&str) -> String;
+
 /// `Origin`'s order in SQL.
-fn is_worth_as_much(stored: &str, new: &str) -> String {
-    let worth = |origin: &str| format!("CASE {origin} WHEN 'source' THEN 2 WHEN 'archive' THEN 1 ELSE 0 END");
-    format!("{} >= {}", worth(new), worth(stored))
+fn is_worth_as_much(stored: Named<'_>, new: Named<'_>) -> String {
+    format!("{} >= {}", worth(&new("origin")), worth(&stored("origin")))
+}
+
+fn worth(origin: &str) -> String {
+    format!("CASE {origin} WHEN 'source' THEN 2 WHEN 'archive' THEN 1 ELSE 0 END")
+}
+
+fn tells_as_much(stored: Named<'_>, new: Named<'_>) -> String {
+    let (known, told) = (worth(&stored("origin")), worth(&new("origin")));
+    let (was_over, is_over) = (stored("final"), new("final"));
+    let samples = |of: Named<'_>| format!("COALESCE({}, 0)", of("samples"));
+    let (had, has, is_fold) = (samples(stored), samples(new), format!("{} = 'rollup'", new("origin")));
+    format!(
+        "{told} > {known} OR ({told} = {known} AND ({is_over} OR NOT {was_over}) AND (NOT {is_fold} OR {has} >= {had}))"
+    )
 }
 
 impl CandleRow {
@@ -98,9 +117,18 @@ impl Row for CandleRow {
     }
 }
 
-/// Stores a batch. Rows may come in any order; of two with the same key the one that is worth more
-/// counts, of two that are worth the same the later one.
+/// Stores a batch of bars that came from elsewhere. Rows may come in any order; of two with the same key the one that is
+/// worth more counts, of two that are worth the same the later one.
 pub fn upsert(batch: &mut Batch<'_>, rows: &mut Vec<CandleRow>) -> Result<Stored, DbError> {
+    store(batch, &TABLE, rows)
+}
+
+/// The same for what this database folded.
+pub fn upsert_folded(batch: &mut Batch<'_>, rows: &mut Vec<CandleRow>) -> Result<Stored, DbError> {
+    store(batch, &FOLDED, rows)
+}
+
+fn store(batch: &mut Batch<'_>, table: &Table, rows: &mut Vec<CandleRow>) -> Result<Stored, DbError> {
     // A file's rows mostly are in order already.
     if !rows.is_sorted_by(|a, b| a.key() < b.key()) {
         // The sort is stable, so the last of equal keys is the one to keep.
@@ -109,7 +137,7 @@ pub fn upsert(batch: &mut Batch<'_>, rows: &mut Vec<CandleRow>) -> Result<Stored
         rows.dedup_by(|a, b| a.key() == b.key());
         rows.reverse();
     }
-    let stored = bulk::upsert(batch, &TABLE, TABLE.figures, &rows.iter().collect::<Vec<_>>())?;
+    let stored = bulk::upsert(batch, table, table.figures, &rows.iter().collect::<Vec<_>>())?;
     if stored.changed() {
         let is_base = |candle: &Candle| candle.origin != Origin::Rollup && candle.timeframe != Timeframe::D1;
         let base = rows.iter().filter(|row| is_base(&row.candle));

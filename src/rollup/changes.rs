@@ -67,7 +67,7 @@ impl Changes {
             }
         }
         let gone = state::delete(batch, &gone)? as i64;
-        let stored = candles::upsert(batch, &mut rows)?;
+        let stored = candles::upsert_folded(batch, &mut rows)?;
         state::add_open(batch, &open)?;
         let (written, updated) = ((stored.new + stored.updated) as i64 + gone, stored.updated as i64 + gone);
         let unchanged = unchanged + stored.unchanged as i64;

@@ -14,7 +14,12 @@ use parquet::schema::parser::parse_message_type;
 use crate::import::counts;
 use crate::support::test_db::{Backend, TestDb, bits};
 
-on_every_database!(csv_exports_come_back, parquet_exports_come_back, what_another_database_folded_stays);
+on_every_database!(
+    csv_exports_come_back,
+    parquet_exports_come_back,
+    what_another_database_folded_stays,
+    an_older_export_takes_nothing_back,
+);
 
 const PRICE_COLUMNS: [&str; 11] = [
     "price",
@@ -184,6 +189,53 @@ fn what_another_database_folded_stays(db: &TestDb) {
     let verified = db.coinetl(&["candles", "rollup", "--verify"]).json(0);
     assert_eq!(verified["rows_written"], 0, "{verified}");
     assert_eq!(db.number("SELECT COUNT(*) FROM candles WHERE final = FALSE"), 0, "the day is over by now");
+}
+
+/// An export of when a day was not over, or of fewer observations, changes nothing of what is known by now; a newer one
+/// does.
+fn an_older_export_takes_nothing_back(db: &TestDb) {
+    crate::export::asset(db, 1, "coingecko", "x", "x");
+    let candles = |folded: (i64, &str, f64), real: (&str, f64)| {
+        let at = "'2026-05-19 00:00:00.000'";
+        db.execute("DELETE FROM candles");
+        for (timeframe, samples, origin, is_final, close) in [
+            ("1d", folded.0.to_string(), "rollup", folded.1, folded.2),
+            ("1h", "NULL".to_owned(), "source", real.0, real.1),
+        ] {
+            db.execute(&format!(
+                "INSERT INTO candles VALUES (1, 'usd', '{timeframe}', {at}, 1, 9, 1, {close}, NULL, NULL, NULL, {samples}, \
+                 '{origin}', {is_final}, 1)"
+            ));
+        }
+    };
+    let stored = || db.lines("SELECT timeframe, close, samples, final FROM candles ORDER BY timeframe");
+    let states = [
+        ((10, "FALSE", 2.0), ("FALSE", 2.5)),
+        ((12, "TRUE", 3.0), ("TRUE", 3.5)),
+        // Restated, of as many.
+        ((12, "TRUE", 4.0), ("TRUE", 4.5)),
+        ((24, "TRUE", 5.0), ("TRUE", 5.5)),
+    ];
+    let mut exports = Vec::new();
+    for (n, (folded, real)) in states.into_iter().enumerate() {
+        candles(folded, real);
+        let out = format!("out{n}");
+        db.coinetl(&["export", "candles", "--format", "csv", "--out", &out]).run().expect(0);
+        exports.push((format!("{out}/candles.csv"), stored()));
+    }
+    let import = |n: usize| db.coinetl(&["import", &exports[n].0]).json(0);
+    // From the newest back to the first: the folds of fewer change nothing, and what is not over does not.
+    assert_eq!(counts(&import(1)), [2, 1, 1, 1, 0], "another real bar of that time");
+    assert_eq!(stored(), ["1d|5.0|24|1", "1h|3.5|NULL|1"]);
+    assert_eq!(counts(&import(0)), [2, 0, 0, 2, 0]);
+    assert_eq!(stored(), ["1d|5.0|24|1", "1h|3.5|NULL|1"]);
+    // And on again.
+    let ((folded, real), _) = (states[0], ());
+    candles(folded, real);
+    for n in [1, 2, 3] {
+        assert_eq!(counts(&import(n)), [2, 2, 2, 0, 0]);
+        assert_eq!(stored(), exports[n].1);
+    }
 }
 
 /// A column's values, as the writer takes them.

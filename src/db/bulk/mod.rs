@@ -30,9 +30,8 @@ pub struct Table {
     pub key: &'static [&'static str],
     /// The others in the table's order, `run_id` left out, which is the last.
     pub figures: &'static [&'static str],
-    /// A column that decides whether a row may replace another, and the condition in SQL, made of
-    /// what is stored in it and what is new.
-    pub guard: Option<(&'static str, Guard)>,
+    /// The condition in SQL for a row to replace another one.
+    pub guard: Option<Guard>,
     /// For messages.
     pub doing: &'static str,
     /// `COPY … FROM STDIN` into the table, or into the temporary one.
@@ -40,7 +39,8 @@ pub struct Table {
     pub copy: postgres::Copy,
 }
 
-pub type Guard = fn(stored: &str, new: &str) -> String;
+/// Made of how a statement names what is stored in a column, and what is new.
+pub type Guard = fn(stored: &dyn Fn(&str) -> String, new: &dyn Fn(&str) -> String) -> String;
 
 /// A row that can tell its values in the order of the table's columns.
 pub trait Row {

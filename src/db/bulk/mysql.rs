@@ -51,8 +51,8 @@ fn merge<R: Row>(batch: &mut Batch<'_>, table: &Table, set: &[&str], rows: &[&R]
     let on = list(table.key, " AND ", |column| format!("p.{column} = s.{column}"));
     let mut updated = 0;
     if !set.is_empty() {
-        let guard = |(column, guard): (&str, super::Guard)| {
-            format!(" AND {}", guard(&format!("p.{column}"), &format!("s.{column}")))
+        let guard = |guard: super::Guard| {
+            format!(" AND ({})", guard(&|column| format!("p.{column}"), &|column| format!("s.{column}")))
         };
         // Rows whose numbers differ, found and changed in one pass.
         updated = sql(format!(

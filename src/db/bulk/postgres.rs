@@ -120,8 +120,8 @@ fn merge(batch: &mut Batch<'_>, table: &Table, set: &[&str], rows: usize) -> Res
     let action = if set.is_empty() {
         "NOTHING".to_owned()
     } else {
-        let guard = |(column, guard): (&str, super::Guard)| {
-            format!(" AND {}", guard(&format!("{name}.{column}"), &format!("excluded.{column}")))
+        let guard = |guard: super::Guard| {
+            format!(" AND ({})", guard(&|column| format!("{name}.{column}"), &|column| format!("excluded.{column}")))
         };
         format!(
             "UPDATE SET {}, run_id = excluded.run_id WHERE ({}){}",

@@ -21,8 +21,9 @@ pub fn upsert<R: Row>(batch: &mut Batch<'_>, table: &Table, set: &[&str], rows: 
     let mut stored_already = match set.is_empty() {
         true => None,
         false => {
-            let guard =
-                table.guard.map(|(column, guard)| format!(" AND {}", guard(column, &format!("?{}", place(column)))));
+            let guard = table.guard.map(|guard| {
+                format!(" AND ({})", guard(&|column| column.to_owned(), &|column| format!("?{}", place(column))))
+            });
             let key = list(table.key, " AND ", |name| format!("{name} = ?{}", place(name)));
             let differs = format!(
                 "({}){}",
