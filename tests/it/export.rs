@@ -623,6 +623,34 @@ fn killed_anywhere_the_next_export_is_whole(db: &TestDb) {
     }
 }
 
+/// A file can't get its name when all is written down already: it gets it the next time.
+#[test]
+fn what_is_written_down_to_happen_happens() {
+    let db = TestDb::new(Backend::Sqlite).unwrap();
+    db.setup();
+    asset(&db, 1, "coingecko", "bitcoin", "btc");
+    let price = |hour: u32| {
+        db.execute(&format!(
+            "INSERT INTO prices (asset_id, vs_currency, observed_at, price, run_id) \
+             VALUES (1, 'usd', '2026-05-19 {hour:02}:00:00.000', {hour}, 1)"
+        ));
+    };
+    price(1);
+    let export = || db.coinetl(&["export", "prices", "--format", "csv", "--out", "out"]);
+    std::fs::create_dir_all(db.workdir().file("out/prices.csv")).unwrap();
+    db.workdir().write("out/prices.csv/in_the_way", "");
+    export().run().expect(1);
+    std::fs::remove_dir_all(db.workdir().file("out/prices.csv")).unwrap();
+    // Refused, and brought to its end all the same.
+    db.coinetl(&["export", "prices", "--format", "csv", "--out", "out", "--since-last", "--vs", "eur"]).run().expect(2);
+    let text = std::fs::read_to_string(db.workdir().file("out/prices.csv")).expect("the file of the first export");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    price(2);
+    export().run().expect(0);
+    let text = std::fs::read_to_string(db.workdir().file("out/prices.csv")).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
 fn what_is_written_meanwhile_is_not_in_it(db: &TestDb) {
     asset(db, 1, "coingecko", "bitcoin", "btc");
     let rows = |from: i64, to: i64| -> Vec<PriceRow> {

@@ -111,8 +111,11 @@ impl Folder {
         self.path.join(OURS)
     }
 
-    /// Removes what an export that failed had on its way.
+    /// Removes what an export that failed had on its way; nothing of one that is written down to happen.
     pub fn discard(&self) -> Result<(), FilesError> {
+        if self.path.join(COMMIT).exists() {
+            return Ok(());
+        }
         self.sweep(&self.path, true)
     }
 
