@@ -78,9 +78,17 @@ pub fn acquire(conn: &mut Connection, command: &str, source: &str, wait: Duratio
 
 /// Whether a run of this command is at it, for whatever source.
 pub fn is_at_work(conn: &mut Connection, command: &str) -> Result<bool, DbError> {
-    let read =
-        format!("SELECT token, heartbeat_us, {} AS now_us FROM leases WHERE command = ?", conn.backend().now_us());
-    let held = sql(read).bind(command).load::<Held>(conn, "looking for a run")?;
+    // No source has no name.
+    is_another_at_work(conn, command, "")
+}
+
+/// The same for another source than this.
+pub fn is_another_at_work(conn: &mut Connection, command: &str, source: &str) -> Result<bool, DbError> {
+    let read = format!(
+        "SELECT token, heartbeat_us, {} AS now_us FROM leases WHERE command = ? AND source <> ?",
+        conn.backend().now_us()
+    );
+    let held = sql(read).bind(command).bind(source).load::<Held>(conn, "looking for a run")?;
     Ok(held.iter().any(|held| held.now_us - held.heartbeat_us < DEAD_AFTER_US))
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::db::candles::{self, CandleRow};
-use crate::db::filling::Filling;
+use crate::db::filling::{self, Filling};
 use crate::db::import_positions::{self, Position};
 use crate::db::prices::{self, PriceRow};
 use crate::db::rollup::state;
@@ -126,7 +126,7 @@ impl ArchiveSink {
 
     /// All of these or none.
     pub fn write(&mut self, pieces: &[(usize, Piece)]) -> Result<(), DbError> {
-        let (target, files, coins, filling) = (&self.target, &self.files, &self.coins, &self.filling);
+        let (target, files, coins) = (&self.target, &self.files, &self.coins);
         let fresh = fresh(pieces, coins);
         let (learned, namesakes, new_candles) = self.session.batch(|batch| {
             let namesakes = namesakes(batch, target, &fresh)?;
@@ -166,7 +166,7 @@ impl ArchiveSink {
             let rows = candle_rows.len() + price_rows.len();
             let (mut new, mut updated) = (0, 0);
             if !candle_rows.is_empty() {
-                filling.hold(batch, &candle_rows.iter().map(|row| row.asset_id).collect())?;
+                filling::hold(batch, &candle_rows.iter().map(|row| row.asset_id).collect())?;
                 let stored = candles::upsert(batch, &mut candle_rows)?;
                 (new, updated) = (stored.new, stored.updated);
                 // The database's own export tells nothing new of what it holds.

@@ -439,7 +439,7 @@ fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     db.coinetl(&["import", "h.csv"]).run().expect(0);
     assert_eq!(db.lines(indexes), migrated);
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
-    // Whoever sets up the database meanwhile leaves that to the import.
+    // Whoever sets up the database meanwhile leaves that to the import, and so does another one that ends.
     db.execute("DELETE FROM candles");
     let pipe = db.workdir().file("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
@@ -448,6 +448,10 @@ fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     std::io::Write::write_all(&mut writer, history(12, 4_000).as_bytes()).unwrap();
     wait_until(|| db.number("SELECT COUNT(*) FROM candles") > 0);
     db.setup();
+    db.workdir().write("one.csv", &[KAGGLE, &day("One", "ONE", "2021-01-01", 3.0)].concat());
+    let beside = ["import", "one.csv", "--source", "coinbase", "--id", "ONE"];
+    let output = db.coinetl(&beside).run().expect(0);
+    assert!(!output.stderr.contains("WARN"), "{output}");
     assert!(db.lines(indexes).is_empty());
     drop(writer);
     running.wait().expect(0);
@@ -460,6 +464,21 @@ fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     drop(reader);
     assert_eq!(db.lines(indexes), migrated);
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
+}
+
+/// Somebody has the table for himself: the import ends as others do that wait in vain.
+#[test]
+fn an_import_that_can_t_begin_is_recorded() {
+    let Some(db) = TestDb::new(Backend::Postgres) else { return };
+    db.setup();
+    db.workdir().write("h.csv", &history(1, 10));
+    let mut other = db.open().conn;
+    other.batch_execute("BEGIN; LOCK TABLE candles IN ACCESS EXCLUSIVE MODE").unwrap();
+    db.coinetl(&["import", "h.csv"]).run().expect(75);
+    drop(other);
+    assert_eq!(db.lines("SELECT status FROM runs"), ["failed"]);
+    assert_eq!(db.number("SELECT COUNT(*) FROM leases"), 0);
+    db.coinetl(&["import", "h.csv"]).run().expect(0);
 }
 
 /// While PostgreSQL does not look for the coins of rows, the import does.
@@ -570,10 +589,13 @@ fn a_new_database_is_filled_once(db: &TestDb) {
     setup().env("COINETL_TEST_DIE_AT", "after-import-batch").run();
     db.execute("DELETE FROM leases");
     assert!(db.number("SELECT COUNT(*) FROM candles") > 0);
+    // Whatever else was imported in between.
+    dir.write("other.csv", &[KAGGLE, &day("Other", "OTH", "2021-01-01", 3.0)].concat());
+    db.coinetl(&["import", "other.csv"]).run().expect(0);
     let result = setup().json(3);
     assert_eq!(result["command"], "db-setup");
     assert!(result["rows_written"].as_i64().is_some_and(|rows| rows > 0), "{result}");
-    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 5 * 6_999 + 1);
+    assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 5 * 6_999 + 2);
     assert_eq!(db.number("SELECT COUNT(*) FROM import_positions"), 0);
     // Done is done, whatever is there now.
     std::fs::remove_dir_all(dir.file("seed")).unwrap();

@@ -72,7 +72,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let target = request.target(&found, || Ok(&mut opened.conn))?;
     let stop = Stop::listen()?;
     let session = Session::begin(opened, NAME, &request.source, context.wait)?;
-    request.import(found, target, session, &stop, context)
+    request.import(found, target, session, None, &stop, context)
 }
 
 /// Fills a database in which nothing is yet from the archive that the settings name, once. `None` where there is
@@ -102,7 +102,7 @@ pub fn seed(path: &Path, context: &Context) -> anyhow::Result<Option<Outcome>> {
     let mut session = Session::begin(opened, NAME, &request.source, context.wait)?;
     let begun = Position { fingerprint: String::new(), position: 0, line: 0 };
     session.batch(|batch| import_positions::set(batch, SEED, &begun))?;
-    let outcome = request.import(found, target, session, &stop, context)?;
+    let outcome = request.import(found, target, session, Some(SEED), &stop, context)?;
     let nothing = outcome.report.rows_written + outcome.report.rows_unchanged == 0;
     match (&outcome.report.error, nothing) {
         (Some(why), true) if outcome.exit == Exit::Partial => Err(broken(why.clone()).into()),
@@ -222,11 +222,13 @@ impl Request {
         Ok(Outcome::new(exit, report, listed.text))
     }
 
+    /// `begun_as`: what was written down in `import_positions` until this is done.
     fn import(
         &self,
         found: Found,
         target: Target,
         session: Session,
+        begun_as: Option<&str>,
         stop: &Stop,
         context: &Context,
     ) -> anyhow::Result<Outcome> {
@@ -240,15 +242,18 @@ impl Request {
         let beating = heartbeat::start(&context.settings.database_url, sink.session.lease().clone());
         let bar = show::bar(context, &inputs);
         let mut reports = Vec::new();
-        sink.prepare()?;
-        let result = copy::copy(&inputs, &mut sink, &stop.asked, |report| reports.push(report), &bar);
+        let result = sink.prepare().map_err(anyhow::Error::from);
+        let result =
+            result.and_then(|()| copy::copy(&inputs, &mut sink, &stop.asked, |report| reports.push(report), &bar));
         bar.finish_and_clear();
         // Also of what was stored until it failed; what is stored is right without it.
         if let Err(err) = sink.settle() {
             log::warn!("{}: {err}", filling::LACKING);
         }
         let result = result.and_then(|()| {
-            sink.session.batch(|batch| import_positions::clear(batch, SEED))?;
+            if let Some(key) = begun_as {
+                sink.session.batch(|batch| import_positions::clear(batch, key))?;
+            }
             Ok(())
         });
         let listed = show::list(&inputs, &reports, &failed, sink.target());

@@ -5,7 +5,7 @@
 //! server's log of whole pages; made at the end, it is sorted once.
 //!
 //! **The foreign key.** PostgreSQL looks a row's coin up by a query of its own, which takes longer than all the rest.
-//! While the key is set aside each batch holds its coins itself ([`Filling::hold`]), once a coin.
+//! While the key is set aside each batch holds its coins itself ([`hold`]), once a coin.
 //!
 //! **The disk's flush** after each batch: where the file was read to is committed with its rows, so that whatever
 //! a power cut takes is read again. The end of the run is flushed, and with it all before.
@@ -59,8 +59,6 @@ pub struct Filling {
     /// Rows before this run; `None` where the indexes are not there, or stay in any case.
     stored: Option<i64>,
     new: i64,
-    /// The database does not look whether rows have a coin.
-    unguarded: bool,
 }
 
 impl Filling {
@@ -75,7 +73,6 @@ impl Filling {
                 // Not ours to change, or somebody reads at the moment: it only takes longer.
                 log::debug!("the indexes of the candles stay while they are stored: {why}");
             }
-            filling.unguarded = server::is_unguarded(session.conn())?;
             return Ok(filling);
         }
         // Sorting goes to a file: it must not take memory.
@@ -89,14 +86,6 @@ impl Filling {
             filling.stored = count.map(|count| count.n);
         }
         Ok(filling)
-    }
-
-    /// Keeps these coins until the batch is committed, as the foreign key would.
-    pub fn hold(&self, batch: &mut Batch<'_>, coins: &BTreeSet<i64>) -> Result<(), DbError> {
-        match self.unguarded {
-            true => server::hold(batch, coins),
-            false => Ok(()),
-        }
     }
 
     /// Takes note of what a batch added; takes the indexes away when it is worth it.
@@ -116,9 +105,12 @@ impl Filling {
 
     /// Makes up for what is missing, and lets what is committed from now on be safe, with all before.
     pub fn end(session: &mut Session) -> Result<(), DbError> {
-        let made_up = match session.conn().backend() {
-            Backend::Sqlite => make_indexes(session),
-            _ => server::make_up(session.conn()),
+        let (command, source) = (session.lease().command.clone(), session.source().to_owned());
+        // Another import that still fills the table would wait for indexes, and then go on with them; it makes them.
+        let made_up = match lease::is_another_at_work(session.conn(), &command, &source)? {
+            true => Ok(()),
+            false if session.conn().backend() == Backend::Sqlite => make_indexes(session),
+            false => server::make_up(session.conn()),
         };
         durability::restore(session.conn())?;
         made_up
@@ -135,6 +127,15 @@ fn make_indexes(session: &mut Session) -> Result<(), DbError> {
         session.batch(|batch| sql(create(name, column)).execute(batch.conn, DOING).map(|_| ()))?;
     }
     session.conn().batch_execute("PRAGMA cache_size = -16384").doing(DOING)
+}
+
+/// Keeps these coins until the batch is committed, as the foreign key would: it may not be there, set aside by
+/// this import or by another one.
+pub fn hold(batch: &mut Batch<'_>, coins: &BTreeSet<i64>) -> Result<(), DbError> {
+    match batch.conn.backend() {
+        Backend::Postgres => server::hold(batch, coins),
+        Backend::Mysql | Backend::Sqlite => Ok(()),
+    }
 }
 
 fn is_empty(conn: &mut Connection) -> Result<bool, DbError> {

@@ -10,6 +10,7 @@ use crate::db::conn::{Connection, LOCK_TIMEOUT};
 use crate::db::error::{DbError, Doing};
 use crate::db::session::Batch;
 use crate::db::sql::sql;
+use crate::db::transaction::transaction;
 use crate::db::url::Backend;
 
 /// Seconds that the table is waited for: to take something away, and to make up for it.
@@ -27,10 +28,6 @@ enum Guard {
     All,
 }
 
-pub fn is_unguarded(conn: &mut Connection) -> Result<bool, DbError> {
-    Ok(guard(conn)? == Guard::None)
-}
-
 fn guard(conn: &mut Connection) -> Result<Guard, DbError> {
     if conn.backend() != Backend::Postgres {
         return Ok(Guard::All);
@@ -46,6 +43,12 @@ fn guard(conn: &mut Connection) -> Result<Guard, DbError> {
     })
 }
 
+/// Whether candles lie in one table: parts of one can't be given a foreign key that is looked at later.
+fn is_plain(conn: &mut Connection) -> Result<bool, DbError> {
+    let read = "SELECT CAST(1 AS bigint) AS n FROM pg_class WHERE oid = to_regclass('candles') AND relkind = 'r'";
+    Ok(sql(read).first::<Number>(conn, DOING)?.is_some())
+}
+
 pub fn set_aside(conn: &mut Connection) -> Result<(), DbError> {
     let missing = missing_indexes(conn)?;
     let there: Vec<&str> = INDEXES.iter().map(|(name, _)| *name).filter(|name| !missing.contains(name)).collect();
@@ -54,8 +57,12 @@ pub fn set_aside(conn: &mut Connection) -> Result<(), DbError> {
         Backend::Mysql => format!("ALTER TABLE candles {}", list(&there, |name| format!("DROP INDEX {name}"))),
         _ => {
             let indexes = list(&INDEXES, |(name, _)| (*name).to_owned());
-            // Both at once or neither.
-            format!("ALTER TABLE candles DROP CONSTRAINT IF EXISTS {KEY}; DROP INDEX IF EXISTS {indexes}")
+            let drop = format!("DROP INDEX IF EXISTS {indexes}");
+            match is_plain(conn)? {
+                // Both at once or neither.
+                true => format!("ALTER TABLE candles DROP CONSTRAINT IF EXISTS {KEY}; {drop}"),
+                false => drop,
+            }
         }
     };
     change_table(conn, BRIEFLY, &statements)
@@ -82,6 +89,8 @@ pub fn make_up(conn: &mut Connection) -> Result<(), DbError> {
     if guard(conn)? == Guard::None {
         let add =
             format!("ALTER TABLE candles ADD CONSTRAINT {KEY} FOREIGN KEY (asset_id) REFERENCES assets (id) NOT VALID");
+        // In the order in which others take them: first the coin, then its candles.
+        let add = format!("LOCK TABLE assets, candles IN SHARE ROW EXCLUSIVE MODE; {add}");
         match change_table(conn, PATIENTLY, &add) {
             Err(_) if guard(conn)? != Guard::None => {}
             added => added?,
@@ -127,7 +136,10 @@ fn change_table(conn: &mut Connection, seconds: u32, statement: &str) -> Result<
         _ => (format!("SET lock_timeout = '{seconds}s'"), LOCK_TIMEOUT),
     };
     conn.batch_execute(&wait).doing(DOING)?;
-    let changed = conn.batch_execute(statement).doing(DOING);
+    let changed = match conn.backend() {
+        Backend::Mysql => conn.batch_execute(statement).doing(DOING),
+        _ => transaction(conn, |conn| conn.batch_execute(statement).doing(DOING)),
+    };
     conn.batch_execute(as_before).doing(DOING)?;
     changed
 }
