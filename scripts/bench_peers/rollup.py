@@ -90,7 +90,7 @@ def fill(database, coins, each, seconds, first=0):
     order = "a.id, t.n" if database.title == "MariaDB" and each > 1 else "t.n, a.id"
     database.query(NAME, series(database, each, "INSERT INTO prices (asset_id, vs_currency, observed_at, price, run_id) "
                                 f"{{numbers}} SELECT a.id, 'usd', {at}, {price}, 1 "
-                                "FROM numbers t CROSS JOIN assets a ORDER BY {order}"))
+                                f"FROM numbers t CROSS JOIN assets a ORDER BY {order}"))
 
 
 def series(database, count, statement):

@@ -108,8 +108,11 @@ fn find_chunk(conn: &mut Connection, source: &str, ids: &[&str]) -> Result<Vec<A
     let read = "SELECT id, source_id, symbol, name, active FROM assets WHERE source = ? AND source_id";
     #[cfg(feature = "postgres")]
     if let Connection::Postgres(conn) = conn {
-        // A thousand parameters take PostgreSQL longer to plan than to look up.
-        return diesel::sql_query(read.replace('?', "$1") + " = ANY($2)")
+        // A thousand parameters take PostgreSQL longer to plan than to look up; and where it knows nothing of the
+        // table yet, it takes a source for a handful of coins, and walks over all of them to find a few.
+        let each = "SELECT a.id, a.source_id, a.symbol, a.name, a.active FROM UNNEST($2) AS wanted (source_id) \
+                    CROSS JOIN LATERAL (SELECT * FROM assets WHERE source = $1 AND source_id = wanted.source_id LIMIT 1) a";
+        return diesel::sql_query(each)
             .bind::<Text, _>(source)
             .bind::<diesel::sql_types::Array<Text>, _>(ids)
             .load(conn)

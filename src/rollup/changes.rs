@@ -38,7 +38,8 @@ impl Changes {
     ) -> Result<bool, DbError> {
         // Only now: what `prune` deleted before the pieces were read must be known here.
         pruned.refresh(&mut reader.borrow_mut().conn)?;
-        let (mut rows, mut gone, mut open, mut unchanged) = (Vec::new(), Vec::new(), BTreeSet::new(), 0);
+        let (mut new, mut known, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut open, mut unchanged) = (BTreeSet::new(), 0);
         // Where observations are gone, longer candles are made of shorter ones: of those that are stored.
         let mut again = Vec::new();
         for (asset_id, vs_currency, timeframe, settled) in &self.0 {
@@ -59,7 +60,8 @@ impl Changes {
                     {
                         again.push((&**vs_currency, asset_id, candle.open_time));
                     }
-                    rows.push(CandleRow { asset_id, vs_currency: vs_currency.clone(), candle });
+                    let row = CandleRow { asset_id, vs_currency: vs_currency.clone(), candle };
+                    if settled.kept.is_some() { known.push(row) } else { new.push(row) }
                 }
                 (Verdict::Delete, Some(row)) => gone.push(row.clone()),
                 (Verdict::Keep, Some(_)) => unchanged += 1,
@@ -67,7 +69,9 @@ impl Changes {
             }
         }
         let gone = state::delete(batch, &gone)? as i64;
-        let stored = candles::upsert_folded(batch, &mut rows)?;
+        // What was not there when its pieces were read, and is by now, was imported meanwhile: it may tell more.
+        let mut stored = candles::upsert(batch, &mut new)?;
+        stored.add(candles::upsert_folded(batch, &mut known)?);
         state::add_open(batch, &open)?;
         let (written, updated) = ((stored.new + stored.updated) as i64 + gone, stored.updated as i64 + gone);
         let unchanged = unchanged + stored.unchanged as i64;

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::gecko::Gecko;
 use crate::support::stub::StubResponse;
-use crate::support::test_db::{TestDb, assert_same};
+use crate::support::test_db::{Backend, TestDb, assert_same};
+use crate::support::workdir::wait_until;
 
 on_every_database!(
     new_renamed_vanished_and_returned_coins,
@@ -181,4 +182,22 @@ fn a_list_of_other_coins_deactivates_nothing(db: &TestDb) {
     gecko.set_list("[]");
     assert_eq!(upsert(db, &gecko, 3, &["--allow-shrink"])["deactivated"], 0);
     assert_eq!(db.number("SELECT COUNT(*) FROM assets WHERE active = TRUE"), 200);
+}
+
+/// PostgreSQL knows nothing of a new table, and took a source for a handful of coins: to find a few it walked over all of them.
+#[test]
+fn a_coin_is_looked_up_without_walking_over_all_of_its_source() {
+    let Some(db) = TestDb::new(Backend::Postgres) else { return };
+    db.setup();
+    let upsert = || db.coinetl(&["assets", "upsert", "--sandbox"]).json(0);
+    let coins = upsert()["rows_written"].as_i64().unwrap();
+    assert_eq!(upsert()["rows_unchanged"], coins);
+    let walked = || {
+        db.number(
+            "SELECT COALESCE(SUM(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE indexrelname = 'assets_by_source_id'",
+        )
+    };
+    // A server tells it a little later.
+    wait_until(|| walked() > 0);
+    assert!(walked() < 6 * coins, "{} entries for {coins} coins", walked());
 }
