@@ -1,8 +1,7 @@
 //! The candle sink: bars into the table `candles`.
 //!
-//! A bar that is worth less than the stored one (see `Origin`) leaves it alone, and so does one of the same worth that
-//! is not over, where the stored one is, and another database's fold of fewer observations; else the new one
-//! stays, and `run_id` tells the run that changed it. Same numbers: nothing is written. The hours of what changed
+//! A bar that is worth less than the stored one (see `Origin`) leaves it alone, and so does one that is not over, where
+//! the stored one is, and another database's fold of fewer observations; else the new one stays, and `run_id` tells the run that changed it. Same numbers: nothing is written. The hours of what changed
 //! are marked for the rollup (see [`marks`]), where a longer candle is folded of it.
 
 use std::sync::Arc;
@@ -84,8 +83,15 @@ fn tells_as_much(stored: Named<'_>, new: Named<'_>) -> String {
     let samples = |of: Named<'_>| format!("COALESCE({}, 0)", of("samples"));
     let (had, has, is_fold) = (samples(stored), samples(new), format!("{} = 'rollup'", new("origin")));
     format!(
-        "{told} > {known} OR ({told} = {known} AND ({is_over} OR NOT {was_over}) AND (NOT {is_fold} OR {has} >= {had}))"
+        "({is_over} OR NOT {was_over}) AND ({told} > {known} OR ({told} = {known} AND (NOT {is_fold} OR {has} >= {had})))"
     )
+}
+
+/// The same of two of one batch.
+fn replaces(new: &Candle, known: &Candle) -> bool {
+    let samples = |of: &Candle| of.bar.samples.unwrap_or(0);
+    let of_as_many = new.origin != Origin::Rollup || samples(new) >= samples(known);
+    (new.is_final || !known.is_final) && (new.origin > known.origin || (new.origin == known.origin && of_as_many))
 }
 
 impl CandleRow {
@@ -117,8 +123,8 @@ impl Row for CandleRow {
     }
 }
 
-/// Stores a batch of bars that came from elsewhere. Rows may come in any order; of two with the same key the one that is
-/// worth more counts, of two that are worth the same the later one.
+/// Stores a batch of bars that came from elsewhere. Rows may come in any order; of two with the same key the earlier one
+/// counts as stored for the later one.
 pub fn upsert(batch: &mut Batch<'_>, rows: &mut Vec<CandleRow>) -> Result<Stored, DbError> {
     store(batch, &TABLE, rows)
 }
@@ -131,11 +137,15 @@ pub fn upsert_folded(batch: &mut Batch<'_>, rows: &mut Vec<CandleRow>) -> Result
 fn store(batch: &mut Batch<'_>, table: &Table, rows: &mut Vec<CandleRow>) -> Result<Stored, DbError> {
     // A file's rows mostly are in order already.
     if !rows.is_sorted_by(|a, b| a.key() < b.key()) {
-        // The sort is stable, so the last of equal keys is the one to keep.
-        rows.sort_by(|a, b| (a.key(), a.candle.origin).cmp(&(b.key(), b.candle.origin)));
-        rows.reverse();
-        rows.dedup_by(|a, b| a.key() == b.key());
-        rows.reverse();
+        // The sort is stable: of equal keys the later one comes later.
+        rows.sort_by(|a, b| a.key().cmp(&b.key()));
+        rows.dedup_by(|later, row| {
+            let is_same = later.key() == row.key();
+            if is_same && replaces(&later.candle, &row.candle) {
+                row.candle = later.candle;
+            }
+            is_same
+        });
     }
     let stored = bulk::upsert(batch, table, table.figures, &rows.iter().collect::<Vec<_>>())?;
     if stored.changed() {

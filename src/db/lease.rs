@@ -78,17 +78,20 @@ pub fn acquire(conn: &mut Connection, command: &str, source: &str, wait: Duratio
 
 /// Whether a run of this command is at it, for whatever source.
 pub fn is_at_work(conn: &mut Connection, command: &str) -> Result<bool, DbError> {
-    // No source has no name.
-    is_another_at_work(conn, command, "")
+    is_at_work_but(conn, command, "")
 }
 
-/// The same for another source than this.
-pub fn is_another_at_work(conn: &mut Connection, command: &str, source: &str) -> Result<bool, DbError> {
+/// The same but for who holds this lease.
+pub fn is_another_at_work(conn: &mut Connection, lease: &Lease) -> Result<bool, DbError> {
+    is_at_work_but(conn, &lease.command, &lease.token)
+}
+
+fn is_at_work_but(conn: &mut Connection, command: &str, token: &str) -> Result<bool, DbError> {
     let read = format!(
-        "SELECT token, heartbeat_us, {} AS now_us FROM leases WHERE command = ? AND source <> ?",
+        "SELECT token, heartbeat_us, {} AS now_us FROM leases WHERE command = ? AND token <> ?",
         conn.backend().now_us()
     );
-    let held = sql(read).bind(command).bind(source).load::<Held>(conn, "looking for a run")?;
+    let held = sql(read).bind(command).bind(token).load::<Held>(conn, "looking for a run")?;
     Ok(held.iter().any(|held| held.now_us - held.heartbeat_us < DEAD_AFTER_US))
 }
 

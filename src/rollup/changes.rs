@@ -61,7 +61,11 @@ impl Changes {
                         again.push((&**vs_currency, asset_id, candle.open_time));
                     }
                     let row = CandleRow { asset_id, vs_currency: vs_currency.clone(), candle };
-                    if settled.kept.is_some() { known.push(row) } else { new.push(row) }
+                    let is_before = |before: Stamp| row.candle.open_time < before;
+                    match settled.kept.is_some() && !pruned.before(asset_id).is_some_and(is_before) {
+                        true => known.push(row),
+                        false => new.push(row),
+                    }
                 }
                 (Verdict::Delete, Some(row)) => gone.push(row.clone()),
                 (Verdict::Keep, Some(_)) => unchanged += 1,
@@ -69,7 +73,7 @@ impl Changes {
             }
         }
         let gone = state::delete(batch, &gone)? as i64;
-        // What was not there when its pieces were read, and is by now, was imported meanwhile: it may tell more.
+        // What was imported since its pieces were read may tell more.
         let mut stored = candles::upsert(batch, &mut new)?;
         stored.add(candles::upsert_folded(batch, &mut known)?);
         state::add_open(batch, &open)?;

@@ -115,8 +115,8 @@ impl ArchiveSink {
         Ok(())
     }
 
-    /// Tidies up when all is written, or as much as could be.
-    pub fn settle(&mut self) -> Result<(), DbError> {
+    /// Tidies up when all is written, or as much as could be; false where that is left to another import.
+    pub fn settle(&mut self) -> Result<bool, DbError> {
         Filling::end(&mut self.session)
     }
 

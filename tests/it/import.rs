@@ -473,6 +473,8 @@ fn an_import_that_can_t_begin_is_recorded() {
     db.setup();
     db.workdir().write("h.csv", &history(1, 10));
     let mut other = db.open().conn;
+    // For longer than the import waits.
+    other.batch_execute("SET idle_in_transaction_session_timeout = 0").unwrap();
     other.batch_execute("BEGIN; LOCK TABLE candles IN ACCESS EXCLUSIVE MODE").unwrap();
     db.coinetl(&["import", "h.csv"]).run().expect(75);
     drop(other);

@@ -18,7 +18,7 @@ on_every_database!(
     csv_exports_come_back,
     parquet_exports_come_back,
     what_another_database_folded_stays,
-    an_older_export_takes_nothing_back,
+    what_was_not_over_or_made_of_less_replaces_nothing,
 );
 
 const PRICE_COLUMNS: [&str; 11] = [
@@ -191,9 +191,9 @@ fn what_another_database_folded_stays(db: &TestDb) {
     assert_eq!(db.number("SELECT COUNT(*) FROM candles WHERE final = FALSE"), 0, "the day is over by now");
 }
 
-/// An export of when a day was not over, or of fewer observations, changes nothing of what is known by now; a newer one
-/// does.
-fn an_older_export_takes_nothing_back(db: &TestDb) {
+/// An export of when a day was not over, or of fewer observations, changes nothing of what is known by now, alone or
+/// together with the newer one.
+fn what_was_not_over_or_made_of_less_replaces_nothing(db: &TestDb) {
     crate::export::asset(db, 1, "coingecko", "x", "x");
     let candles = |folded: (i64, &str, f64), real: (&str, f64)| {
         let at = "'2026-05-19 00:00:00.000'";
@@ -236,6 +236,19 @@ fn an_older_export_takes_nothing_back(db: &TestDb) {
         assert_eq!(counts(&import(n)), [2, 2, 2, 0, 0]);
         assert_eq!(stored(), exports[n].1);
     }
+    // In one run, in whatever order.
+    for files in [[3, 0, 2], [0, 3, 2], [2, 0, 3]] {
+        db.execute("DELETE FROM candles");
+        let files = files.map(|n: usize| exports[n].0.as_str());
+        db.coinetl(&["import"]).args(files).run().expect(0);
+        assert_eq!(stored()[0], "1d|5.0|24|1", "{files:?}");
+        assert!(stored()[1].ends_with("|NULL|1"), "{files:?}");
+    }
+    // Whoever told it.
+    db.execute("UPDATE candles SET origin = 'archive', final = FALSE, close = 7");
+    db.coinetl(&["export", "candles", "--format", "csv", "--out", "part"]).run().expect(0);
+    candles((24, "TRUE", 5.0), ("TRUE", 5.5));
+    assert_eq!(counts(&db.coinetl(&["import", "part/candles.csv"]).json(0)), [2, 0, 0, 2, 0]);
 }
 
 /// A column's values, as the writer takes them.

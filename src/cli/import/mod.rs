@@ -247,9 +247,8 @@ impl Request {
             result.and_then(|()| copy::copy(&inputs, &mut sink, &stop.asked, |report| reports.push(report), &bar));
         bar.finish_and_clear();
         // Also of what was stored until it failed; what is stored is right without it.
-        if let Err(err) = sink.settle() {
-            log::warn!("{}: {err}", filling::LACKING);
-        }
+        let lacking = |err: DbError| log::warn!("{}: {err}", filling::LACKING);
+        let is_settled = sink.settle().map_err(lacking).unwrap_or(true);
         let result = result.and_then(|()| {
             if let Some(key) = begun_as {
                 sink.session.batch(|batch| import_positions::clear(batch, key))?;
@@ -265,6 +264,10 @@ impl Request {
         });
         let mut outcome = run::conclude(&mut sink.session, NAME, run_id, Cost::default(), done);
         drop(beating);
+        // The other import may have ended in this moment, and left it to us.
+        if !is_settled && let Err(err) = filling::heal(sink.session.conn(), NAME) {
+            lacking(err);
+        }
         outcome.report.seconds = started.elapsed().as_secs_f64();
         if outcome.report.error.is_none() || outcome.exit == Exit::Partial {
             outcome.text = told(&outcome.report, inputs.len());

@@ -103,18 +103,25 @@ impl Filling {
         session.batch(drop_all)
     }
 
-    /// Makes up for what is missing, and lets what is committed from now on be safe, with all before.
-    pub fn end(session: &mut Session) -> Result<(), DbError> {
-        let (command, source) = (session.lease().command.clone(), session.source().to_owned());
-        // Another import that still fills the table would wait for indexes, and then go on with them; it makes them.
-        let made_up = match lease::is_another_at_work(session.conn(), &command, &source)? {
-            true => Ok(()),
-            false if session.conn().backend() == Backend::Sqlite => make_indexes(session),
-            false => server::make_up(session.conn()),
-        };
+    /// Makes up for what is missing, and lets what is committed from now on be safe, with all before. False where that
+    /// is left to another import, which fills the table still: it would wait for indexes, and go on with them.
+    pub fn end(session: &mut Session) -> Result<bool, DbError> {
+        let made_up = make_up(session);
         durability::restore(session.conn())?;
         made_up
     }
+}
+
+fn make_up(session: &mut Session) -> Result<bool, DbError> {
+    let lease = session.lease().clone();
+    if lease::is_another_at_work(session.conn(), &lease)? {
+        return Ok(false);
+    }
+    match session.conn().backend() {
+        Backend::Sqlite => make_indexes(session)?,
+        Backend::Mysql | Backend::Postgres => server::make_up(session.conn())?,
+    }
+    Ok(true)
 }
 
 /// Those of a SQLite file that are missing.

@@ -59,8 +59,11 @@ pub fn set_aside(conn: &mut Connection) -> Result<(), DbError> {
             let indexes = list(&INDEXES, |(name, _)| (*name).to_owned());
             let drop = format!("DROP INDEX IF EXISTS {indexes}");
             match is_plain(conn)? {
-                // Both at once or neither.
-                true => format!("ALTER TABLE candles DROP CONSTRAINT IF EXISTS {KEY}; {drop}"),
+                // Both at once or neither, in the order in which others take them: first the coin, then its candles.
+                true => format!(
+                    "LOCK TABLE assets, candles IN ACCESS EXCLUSIVE MODE; \
+                     ALTER TABLE candles DROP CONSTRAINT IF EXISTS {KEY}; {drop}"
+                ),
                 false => drop,
             }
         }
@@ -89,7 +92,7 @@ pub fn make_up(conn: &mut Connection) -> Result<(), DbError> {
     if guard(conn)? == Guard::None {
         let add =
             format!("ALTER TABLE candles ADD CONSTRAINT {KEY} FOREIGN KEY (asset_id) REFERENCES assets (id) NOT VALID");
-        // In the order in which others take them: first the coin, then its candles.
+        // In that order as well.
         let add = format!("LOCK TABLE assets, candles IN SHARE ROW EXCLUSIVE MODE; {add}");
         match change_table(conn, PATIENTLY, &add) {
             Err(_) if guard(conn)? != Guard::None => {}
