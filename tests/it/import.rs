@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::recordings::recordings;
 use crate::support::test_db::{Backend, Cell, TestDb, assert_same};
-use crate::support::workdir::wait_until;
+use crate::support::workdir::{Running, wait_until};
 
 on_every_database!(
     every_layout_is_known_by_its_content,
@@ -403,6 +404,14 @@ fn what_is_no_day_is_rejected() {
 
 const FOREIGN_KEY: &str = "FOREIGN KEY (asset_id) REFERENCES assets(id)";
 
+/// An import that goes on as long as the pipe is open.
+fn import_from_a_pipe(db: &TestDb) -> (Running, std::fs::File) {
+    let pipe = db.workdir().file("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let running = db.coinetl(&["import", "pipe"]).spawn();
+    (running, std::fs::OpenOptions::new().write(true).open(&pipe).unwrap())
+}
+
 /// Also on the servers, which keep them where there are rows; in PostgreSQL without its foreign key, too.
 fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     let indexes = match db.backend() {
@@ -441,11 +450,8 @@ fn an_empty_table_is_filled_without_its_indexes(db: &TestDb) {
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 12 * 4_000);
     // Whoever sets up the database meanwhile leaves that to the import, and so does another one that ends.
     db.execute("DELETE FROM candles");
-    let pipe = db.workdir().file("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
-    let running = db.coinetl(&["import", "pipe"]).spawn();
-    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
-    std::io::Write::write_all(&mut writer, history(12, 4_000).as_bytes()).unwrap();
+    let (running, mut writer) = import_from_a_pipe(db);
+    writer.write_all(history(12, 4_000).as_bytes()).unwrap();
     wait_until(|| db.number("SELECT COUNT(*) FROM candles") > 0);
     db.setup();
     db.workdir().write("one.csv", &[KAGGLE, &day("One", "ONE", "2021-01-01", 3.0)].concat());
@@ -488,18 +494,15 @@ fn an_import_that_can_t_begin_is_recorded() {
 fn a_coin_that_is_deleted_while_its_candles_come_ends_the_import() {
     let Some(db) = TestDb::new(Backend::Postgres) else { return };
     db.setup();
-    let pipe = db.workdir().file("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
-    let running = db.coinetl(&["import", "pipe"]).spawn();
-    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let (running, mut writer) = import_from_a_pipe(&db);
     let history = history(12, 4_000);
     // Within a coin's days.
     let (first, second) = history.split_at(history.len() / 24 * 13);
-    std::io::Write::write_all(&mut writer, first.as_bytes()).unwrap();
+    writer.write_all(first.as_bytes()).unwrap();
     wait_until(|| db.number("SELECT COUNT(*) FROM candles") > 0);
     db.execute("DELETE FROM assets");
     // It ends before it has read all.
-    let _ = std::io::Write::write_all(&mut writer, second.as_bytes());
+    let _ = writer.write_all(second.as_bytes());
     drop(writer);
     let output = running.wait().expect(3);
     assert!(output.stderr.contains("from assets meanwhile; run again"), "{output}");
@@ -530,12 +533,9 @@ fn a_signal_ends_an_import_where_it_is() {
     assert!(counts(&result)[0] < 180_000, "{result}");
     assert_eq!(db.number("SELECT COUNT(*) FROM candles"), 30 * 5_999);
 
-    let pipe = db.workdir().file("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
-    let running = db.coinetl(&["import", "pipe"]).spawn();
-    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let (running, mut writer) = import_from_a_pipe(&db);
     // As much as it is recognised by, and no end.
-    std::io::Write::write_all(&mut writer, history(1, 400).as_bytes()).unwrap();
+    writer.write_all(history(1, 400).as_bytes()).unwrap();
     wait_until(|| db.number("SELECT COUNT(*) FROM runs") == 3);
     running.signal("TERM");
     running.wait().expect(75);

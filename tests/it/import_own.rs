@@ -230,7 +230,7 @@ fn what_was_not_over_or_made_of_less_replaces_nothing(db: &TestDb) {
     assert_eq!(counts(&import(0)), [2, 0, 0, 2, 0]);
     assert_eq!(stored(), ["1d|5.0|24|1", "1h|3.5|NULL|1"]);
     // And on again.
-    let ((folded, real), _) = (states[0], ());
+    let (folded, real) = states[0];
     candles(folded, real);
     for n in [1, 2, 3] {
         assert_eq!(counts(&import(n)), [2, 2, 2, 0, 0]);

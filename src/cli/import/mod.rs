@@ -242,9 +242,10 @@ impl Request {
         let beating = heartbeat::start(&context.settings.database_url, sink.session.lease().clone());
         let bar = show::bar(context, &inputs);
         let mut reports = Vec::new();
-        let result = sink.prepare().map_err(anyhow::Error::from);
-        let result =
-            result.and_then(|()| copy::copy(&inputs, &mut sink, &stop.asked, |report| reports.push(report), &bar));
+        let result = match sink.prepare() {
+            Ok(()) => copy::copy(&inputs, &mut sink, &stop.asked, |report| reports.push(report), &bar),
+            Err(err) => Err(err.into()),
+        };
         bar.finish_and_clear();
         // Also of what was stored until it failed; what is stored is right without it.
         let lacking = |err: DbError| log::warn!("{}: {err}", filling::LACKING);
